@@ -1,0 +1,89 @@
+# `make` lists the targets. Everything is installed below this directory: .venv (Python) and node_modules (anvil, solc).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+BIN := .venv/bin
+CODE := settler chains contracts_abi tests
+SLOW := slow or anvil or postgres or e2e
+WORKERS ?= 2
+ARGS ?=
+PYTEST_ARGS ?=
+
+VENV := .venv/.installed
+NODE := node_modules/.installed
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(VENV) $(NODE) ## the whole job on this machine, nothing to configure (ARGS=--exit-when-settled ends by itself)
+	@$(BIN)/settler demo $(ARGS)
+
+.PHONY: install
+install: $(VENV) ## the Python environment in .venv, from requirements.lock
+
+.PHONY: check
+check: $(VENV) ## format, lint, types, import rules, unit and property tests: under a minute
+	@$(BIN)/ruff format --quiet --check $(CODE) || { echo 'remedy: make format' >&2; exit 1; }
+	@$(BIN)/ruff check --quiet $(CODE)
+	@$(BIN)/mypy --no-error-summary
+	@out=$$($(BIN)/lint-imports --no-logo 2>&1) || { echo "$$out" >&2; exit 1; }
+	@$(BIN)/pytest -n $(WORKERS) -m 'not ($(SLOW))' $(PYTEST_ARGS)
+
+.PHONY: test
+test: check $(NODE) ## everything: `make check`, then the tests with anvil, PostgreSQL and the whole program
+	@$(BIN)/pytest -n $(WORKERS) -m '$(SLOW)' $(PYTEST_ARGS)
+
+.PHONY: format
+format: $(VENV) ## format the code and repair what the linter can repair
+	@$(BIN)/ruff check --quiet --fix-only $(CODE)
+	@$(BIN)/ruff format --quiet $(CODE)
+
+.PHONY: anvil
+anvil: $(NODE) ## the local Ethereum node that demo and tests use (with npm, or npm from a Python wheel)
+
+.PHONY: contracts
+contracts: $(NODE) ## compile contracts_abi/sources into contracts_abi/artifacts and renew SOURCES.toml
+	@PATH="$$PATH:$(CURDIR)/$(BIN)" node contracts_abi/compile.mjs
+
+.PHONY: lock
+lock: .venv/.uv ## resolve the dependencies anew: requirements.lock, deploy/node.lock, package-lock.json
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-annotate --upgrade --all-extras --custom-compile-command 'make lock' \
+		pyproject.toml --output-file requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-annotate --upgrade --custom-compile-command 'make lock' \
+		deploy/node.in --output-file deploy/node.lock
+	@PATH="$$PATH:$(CURDIR)/$(BIN)" npm install --package-lock-only --ignore-scripts --no-audit --no-fund --loglevel=error
+
+.PHONY: clean
+clean: ## remove what was installed, built and cached
+	@rm -rf .venv node_modules build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find $(CODE) -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+# The stamps come last in each recipe: an interrupted install is done again.
+# Wheels only: a C compiler is never needed. -qq: errors are still shown.
+$(VENV): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "error: $(PYTHON) is older than 3.11; name a newer one: make PYTHON=python3.12" >&2; exit 1; }
+	@echo 'installing the Python environment into .venv …'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-compile \
+		--only-binary :all: --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation \
+		--config-settings editable_mode=compat --editable .
+	@touch $@
+
+.venv/.uv: $(VENV)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --only-binary :all: uv
+	@touch $@
+
+$(NODE): package.json package-lock.json $(if $(shell command -v npm),,| $(VENV))
+	@deploy/fetch-anvil.sh
+	@touch $@
