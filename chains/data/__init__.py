@@ -1,0 +1,1 @@
+"""The files of `chains.registry`: data, no code."""

@@ -1,0 +1,223 @@
+"""Raw headers and logs to `BlockRef` and `Transfer`, every field checked. Pure.
+
+A log becomes money later, so nothing is repaired here: a field that is not what the ERC-20 standard and the execution
+API say raises `NodeInconsistent`, and the whole reading is thrown away. Only three things are passed over, since they
+are no payments: ERC-721 transfers (the same topic0, the id as a fourth topic), transfers in an older form (parties in
+the data), and logs that belong to no transaction (hash zero, or the block's own hash: zkSync, Celo).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from chains.errors import NodeInconsistent
+from chains.hex import read_bytes, read_hash, read_quantity
+from chains.model import (
+    Address,
+    BaseUnits,
+    BlockHash,
+    BlockNumber,
+    BlockRef,
+    BlockSpan,
+    ChainId,
+    LogQuery,
+    Transfer,
+    TransferIdentity,
+    TxHash,
+)
+from chains.wire import WireHeader, WireLog
+from contracts_abi import TRANSFER_TOPIC
+
+MAX_HEIGHT = 2**63 - 1
+"""What a signed 64-bit column holds; no chain comes near."""
+MAX_TIMESTAMP_S = 253_402_300_799
+"""9999-12-31T23:59:59Z, the last second a `datetime` can say."""
+
+_TRANSFER_TOPIC_HEX = "0x" + TRANSFER_TOPIC.hex()
+_NO_TRANSACTION = bytes(32)
+_TRANSFER_TOPICS = 3
+
+
+def block_ref(raw: WireHeader) -> BlockRef:
+    """A header with its hashes at 32 bytes and its time in aware UTC."""
+    timestamp_s = read_quantity(raw.timestamp, "block timestamp", maximum=MAX_TIMESTAMP_S)
+    return BlockRef(
+        number=BlockNumber(read_quantity(raw.number, "block number", maximum=MAX_HEIGHT)),
+        hash=BlockHash(read_hash(raw.hash, "block hash")),
+        parent_hash=BlockHash(read_hash(raw.parent_hash, "block parentHash")),
+        time=datetime.fromtimestamp(timestamp_s, tz=UTC),
+    )
+
+
+def check_linked(headers: Iterable[BlockRef]) -> None:
+    """Headers of one answer must be of one chain: one hash a height, and each the parent of the next height.
+
+    Raises `NodeInconsistent`: the node changed forks between two calls, or is two nodes.
+    """
+    by_number: dict[BlockNumber, BlockRef] = {}
+    for header in headers:
+        if by_number.setdefault(header.number, header).hash != header.hash:
+            raise NodeInconsistent(f"two headers of height {header.number} in one answer")
+    for number, header in by_number.items():
+        parent = by_number.get(BlockNumber(number - 1))
+        if parent is not None and header.parent_hash != parent.hash:
+            raise NodeInconsistent(f"header {number} does not stand on header {number - 1} of the same answer")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a `eth_getLogs` asked for: every log answered is held against it."""
+
+    chain_id: ChainId
+    span: BlockSpan
+    query: LogQuery
+    is_filtered: bool
+    """The recipients were in the filter: a log to anybody else is then no answer to it."""
+
+
+def transfers(logs: Iterable[WireLog], asked: Asked) -> tuple[Transfer, ...]:
+    """The transfers the query wants, in (block, log index) order, with their ordinals.
+
+    Equal logs of one transaction (token, parties, amount) are told apart by counting them in log order, which a
+    filtered and an unfiltered reading do alike. Raises `NodeInconsistent` for a log that was not asked for, comes
+    twice, is marked removed (the node is in the middle of a reorg), or puts one height or one transaction into two
+    blocks.
+    """
+    known = _Hexes(asked.query)
+    placed = [found for log in logs if (found := _placed(log, asked, known)) is not None]
+    placed.sort(key=_place)
+    _check_places(placed)
+    return _numbered(placed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """A transfer that does not know its ordinal yet. `equal`: what it is counted by."""
+
+    equal: TransferIdentity
+    block_number: BlockNumber
+    block_hash: BlockHash
+    log_index: int
+
+
+class _Hexes:
+    """The query as lower-case hex: a log that is not wanted is passed over without converting it."""
+
+    __slots__ = ("recipients", "tokens")
+
+    def __init__(self, query: LogQuery) -> None:
+        self.tokens = {"0x" + token.hex(): token for token in query.tokens}
+        wanted = query.recipients
+        self.recipients = (
+            None if wanted is None else {"0x" + "00" * 12 + recipient.hex(): recipient for recipient in wanted}
+        )
+
+
+def _placed(log: WireLog, asked: Asked, known: _Hexes) -> _Placed | None:
+    """The transfer of one log; `None` when it is none, or is to nobody the query wants."""
+    token = known.tokens.get(log.address) or known.tokens.get(log.address.lower())
+    if token is None:
+        raise NodeInconsistent(f"a log of another contract than asked ({log.address[:42]!a})")
+    if log.removed:
+        raise NodeInconsistent("a log marked removed: the node is changing forks")
+    number = read_quantity(log.block_number, "log blockNumber", maximum=MAX_HEIGHT)
+    if number not in asked.span:
+        raise NodeInconsistent(f"a log of block {number}, asked was {asked.span}")
+    topics = log.topics
+    if not topics or topics[0].lower() != _TRANSFER_TOPIC_HEX:
+        raise NodeInconsistent("a log with another topic0 than Transfer")
+    recipient = _wanted_recipient(topics, asked, known)
+    if recipient is None or len(topics) != _TRANSFER_TOPICS:
+        return None
+    tx_hash = read_hash(log.transaction_hash, "log transactionHash")
+    block_hash = read_hash(log.block_hash, "log blockHash")
+    if tx_hash in (_NO_TRANSACTION, block_hash):
+        return None
+    return _Placed(
+        equal=TransferIdentity(
+            chain_id=asked.chain_id,
+            tx_hash=TxHash(tx_hash),
+            token=token,
+            sender=_address(topics[1], "log topic 1"),
+            recipient=recipient,
+            amount=BaseUnits(int.from_bytes(read_bytes(log.data, "log data", 32))),
+            ordinal=0,
+        ),
+        block_number=BlockNumber(number),
+        block_hash=BlockHash(block_hash),
+        log_index=read_quantity(log.log_index, "log logIndex"),
+    )
+
+
+def _wanted_recipient(topics: tuple[str, ...], asked: Asked, known: _Hexes) -> Address | None:
+    if len(topics) < _TRANSFER_TOPICS:
+        if asked.is_filtered:
+            raise NodeInconsistent(f"a log with {len(topics)} topics, asked was for a recipient in the third")
+        return None
+    if known.recipients is None:
+        return _address(topics[2], "log topic 2")
+    recipient = known.recipients.get(topics[2]) or known.recipients.get(topics[2].lower())
+    if recipient is None and asked.is_filtered:
+        raise NodeInconsistent("a log to another recipient than asked")
+    return recipient
+
+
+def _address(topic: str, field: str) -> Address:
+    """The address in a topic: 12 zero bytes, then its 20."""
+    word = read_bytes(topic, field, 32)
+    if any(word[:12]):
+        raise NodeInconsistent(f"{field}: an address with dirty padding")
+    return Address(word[12:])
+
+
+def _place(found: _Placed) -> tuple[BlockNumber, int]:
+    return found.block_number, found.log_index
+
+
+def _check_places(placed: list[_Placed]) -> None:
+    """Duplicates are told by (block, transaction, index): some chains start the index anew in each transaction."""
+    hashes: dict[BlockNumber, BlockHash] = {}
+    blocks: dict[TxHash, BlockHash] = {}
+    seen: set[tuple[TxHash, int]] = set()
+    for found in placed:
+        tx_hash = found.equal.tx_hash
+        if hashes.setdefault(found.block_number, found.block_hash) != found.block_hash:
+            raise NodeInconsistent(f"logs of two blocks at height {found.block_number}")
+        if blocks.setdefault(tx_hash, found.block_hash) != found.block_hash:
+            raise NodeInconsistent("logs of one transaction in two blocks")
+        if (tx_hash, found.log_index) in seen:
+            raise NodeInconsistent(f"log {found.log_index} of a transaction in block {found.block_number} came twice")
+        seen.add((tx_hash, found.log_index))
+
+
+def _numbered(placed: list[_Placed]) -> tuple[Transfer, ...]:
+    counts: dict[TransferIdentity, int] = {}
+    numbered = []
+    for found in placed:
+        ordinal = counts.get(found.equal, 0)
+        counts[found.equal] = ordinal + 1
+        numbered.append(
+            Transfer(
+                identity=_with_ordinal(found.equal, ordinal),
+                block_number=found.block_number,
+                block_hash=found.block_hash,
+                log_index=found.log_index,
+            )
+        )
+    return tuple(numbered)
+
+
+def _with_ordinal(equal: TransferIdentity, ordinal: int) -> TransferIdentity:
+    if ordinal == 0:
+        return equal
+    return TransferIdentity(
+        chain_id=equal.chain_id,
+        tx_hash=equal.tx_hash,
+        token=equal.token,
+        sender=equal.sender,
+        recipient=equal.recipient,
+        amount=equal.amount,
+        ordinal=ordinal,
+    )

@@ -1,0 +1,68 @@
+"""How many blocks one `eth_getLogs` asks for. Pure.
+
+Two different numbers bound it: the structural cap of the provider (blocks per request, which is remembered) and what
+the density of logs allows just now (which is found again: halve when refused, grow slowly when served). The width is
+never below one block: a provider that refuses a single block cannot be helped by narrowing.
+
+    width 2000   refused 1000   refused 500   served 562   served 632 …   cap
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from chains.model import BlockNumber, BlockSpan
+
+START_BLOCKS = 2_000
+"""What most providers' paid and public plans take (Alchemy 2K, Polygon 2000, Avalanche 2048)."""
+MAX_BLOCKS = 10_000
+"""The widest cap that is common (Infura, Coinbase, BlockPI, Chainstack paid)."""
+GROWTH_DIVISOR = 8
+"""Growth by an eighth a served span: back from a halving after six spans, so that a cap is not hit every other call."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogsWindow:
+    """How wide to ask one provider next. `1 <= width <= cap`."""
+
+    width: int = START_BLOCKS
+    """Blocks the next span may have."""
+    cap: int = MAX_BLOCKS
+    """The structural bound, the least of what the provider ever named."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.width <= self.cap:
+            raise ValueError(f"a window needs 1 <= width <= cap, got width {self.width}, cap {self.cap}")
+
+
+def next_span(cursor: BlockNumber, upto: BlockNumber, width: int) -> BlockSpan | None:
+    """The next blocks to read: at most `width` of `(cursor, upto]`, `None` when there are none.
+
+    #  cursor              upto
+    #  100    | 101 .. 110 | 111      width >= 10 gives 101..110
+    """
+    if width < 1:
+        raise ValueError(f"width must be at least one block, got {width}")
+    if cursor >= upto:
+        return None
+    return BlockSpan(first=BlockNumber(cursor + 1), last=BlockNumber(min(upto, cursor + width)))
+
+
+def narrowed(window: LogsWindow, span_len: int, suggested: int | None = None, *, is_cap: bool = False) -> LogsWindow:
+    """The window after a span of `span_len` blocks was refused: always narrower than that, unless it was one block.
+
+    `suggested`: `RangeTooWide.max_span`; believed only when it is narrower than what was refused, else the span is
+    halved. `is_cap`: the suggestion is the provider's structural cap (`RangeTooWide` that is no `ResultTooLarge`) and
+    is remembered.
+    """
+    halved = max(1, span_len // 2)
+    is_believable = suggested is not None and 1 <= suggested < span_len
+    width = suggested if suggested is not None and is_believable else halved
+    cap = min(window.cap, width) if is_cap and is_believable else window.cap
+    return LogsWindow(width=min(width, cap), cap=cap)
+
+
+def widened(window: LogsWindow) -> LogsWindow:
+    """The window after a full span was served: an eighth wider, at least one block, never beyond the cap."""
+    grown = window.width + max(1, window.width // GROWTH_DIVISOR)
+    return replace(window, width=min(window.cap, grown))

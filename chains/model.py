@@ -1,0 +1,150 @@
+"""What a chain is made of: blocks, spans of blocks, token transfers. Pure values, no reading.
+
+Bytes inside, 0x-hex at the edges (STYLE): hashes and addresses are `bytes` here and are turned
+into text only by `settler.api.views`, the CLI and the logs. Amounts are integers of base units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import NewType
+
+ChainId = NewType("ChainId", int)
+"""EIP-155 chain id; `eip155:<id>` in CAIP-2."""
+BlockNumber = NewType("BlockNumber", int)
+"""Height of a block, 0 is genesis. Alone it names no block: only a hash does."""
+BlockHash = NewType("BlockHash", bytes)
+"""32 bytes."""
+TxHash = NewType("TxHash", bytes)
+"""32 bytes."""
+Address = NewType("Address", bytes)
+"""20 bytes."""
+BaseUnits = NewType("BaseUnits", int)
+"""An amount of a token in its smallest unit; 0 ≤ n < 2**256."""
+
+UINT256_MAX = 2**256 - 1
+
+
+class Tag(StrEnum):
+    """A block tag of the execution API (https://ethereum.github.io/execution-apis)."""
+
+    LATEST = "latest"
+    SAFE = "safe"
+    FINALIZED = "finalized"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockRef:
+    """A header as far as following a chain needs it."""
+
+    number: BlockNumber
+    hash: BlockHash
+    parent_hash: BlockHash
+    time: datetime
+    """Block timestamp, aware UTC, whole seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockSpan:
+    """Blocks `first .. last`, both inclusive, at least one block."""
+
+    first: BlockNumber
+    last: BlockNumber
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.first <= self.last:
+            raise ValueError(f"a span needs 0 <= first <= last, got {self.first}..{self.last}")
+
+    def __len__(self) -> int:
+        return self.last - self.first + 1
+
+    def __contains__(self, number: int) -> bool:
+        return self.first <= number <= self.last
+
+    def __str__(self) -> str:
+        return f"{self.first}..{self.last}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """A token contract on one chain. Decimals belong to (chain, token), never to a symbol."""
+
+    chain_id: ChainId
+    symbol: str
+    """The name the configuration gives it; unique on its chain."""
+    address: Address
+    decimals: int
+    currency: str
+    """What one token stands for, e.g. `USD`."""
+    onchain_symbol: str | None = None
+    """What `symbol()` must answer where it differs from `symbol` (e.g. `USD₮0`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferIdentity:
+    """What a payment is, whichever block it is mined in (RULES.md section 1).
+
+    `ordinal` counts equal logs of that transaction in log order: all a filtered read can see.
+    """
+
+    chain_id: ChainId
+    tx_hash: TxHash
+    token: Address
+    sender: Address
+    recipient: Address
+    amount: BaseUnits
+    ordinal: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transfer:
+    """One ERC-20 `Transfer` log, with the place it has now. A reorg changes the place, not the identity."""
+
+    identity: TransferIdentity
+    block_number: BlockNumber
+    block_hash: BlockHash
+    log_index: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogQuery:
+    """Which transfers are asked for: those of `tokens` to `recipients` (`None`: to anybody)."""
+
+    tokens: frozenset[Address]
+    recipients: frozenset[Address] | None
+
+    def wants(self, identity: TransferIdentity) -> bool:
+        return identity.token in self.tokens and (self.recipients is None or identity.recipient in self.recipients)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpanRead:
+    """One provider's answer for a span, checked against what was asked.
+
+    `end` is the header of `span.last`, asked in the same batch as the logs. `anchor` is the header asked
+    beside it (usually `span.first - 1`), `None` when the node has no such block or none was asked.
+    """
+
+    span: BlockSpan
+    end: BlockRef
+    anchor: BlockRef | None
+    transfers: tuple[Transfer, ...]
+    """In (block, log index) order; only such as the query wants."""
+    blocks: Mapping[BlockHash, BlockRef] = field(default_factory=dict)
+    """Headers of every block a transfer stands in, each canonical on that provider at the time of reading."""
+
+    def block_of(self, transfer: Transfer) -> BlockRef:
+        return self.blocks[transfer.block_hash]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenFacts:
+    """What a token's contract says of itself."""
+
+    has_code: bool
+    decimals: int | None
+    """`None`: the call reverted or answered something that is no uint8."""
+    symbol: str | None

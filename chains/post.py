@@ -1,0 +1,60 @@
+"""One HTTP POST of JSON, bounded in bytes; aiohttp's errors become `Transient`. The URL is in no message."""
+
+from __future__ import annotations
+
+import aiohttp
+
+from chains.errors import ResultTooLarge, Transient
+from chains.replies import Answer
+
+MAX_RESPONSE_BYTES = 64 * 2**20
+"""100,000 logs of 630 bytes: more than providers answer with (10,000 to 50,000), less than a worker's memory."""
+
+_HEADERS = {"Content-Type": "application/json", "Accept": "application/json"}
+_UNTIMED = aiohttp.ClientTimeout(total=None)
+"""The one time-out of a call stands in `chains.rpc`, around all of it."""
+
+
+async def post_json(
+    session: aiohttp.ClientSession, url: str, body: bytes, *, max_bytes: int = MAX_RESPONSE_BYTES
+) -> Answer:
+    """The whole answer. Raises `ResultTooLarge` beyond `max_bytes` (unpacked), `Transient` when none came.
+
+    Redirects are not followed: they would carry the request, and a key in its path, to a host nobody configured.
+    """
+    try:
+        async with session.post(url, data=body, headers=_HEADERS, timeout=_UNTIMED, allow_redirects=False) as response:
+            return Answer(
+                status=response.status,
+                body=await _read_bounded(response, max_bytes),
+                retry_after_s=_retry_after_s(response.headers.get("Retry-After")),
+            )
+    except (aiohttp.ClientError, OSError) as error:
+        if isinstance(error, TimeoutError):
+            raise
+        raise Transient(f"no whole answer: {type(error).__name__}") from _without_url(error)
+
+
+async def _read_bounded(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
+    if response.content_length is not None and response.content_length > max_bytes:
+        raise ResultTooLarge(f"the answer announces {response.content_length} bytes, the bound is {max_bytes}")
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in response.content.iter_any():
+        size += len(chunk)
+        if size > max_bytes:
+            raise ResultTooLarge(f"the answer has more than {max_bytes} bytes")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _retry_after_s(header: str | None) -> float | None:
+    """Seconds; an HTTP date is not read, since it would need our clock to agree with theirs."""
+    if header is None or not header.strip().isdecimal() or len(header) > 9:
+        return None
+    return float(header)
+
+
+def _without_url(error: Exception) -> Exception | None:
+    """`ClientResponseError` and its kin print the request's URL in a traceback; the others do not know it."""
+    return None if isinstance(error, aiohttp.ClientResponseError | aiohttp.InvalidURL) else error

@@ -1,0 +1,59 @@
+"""`ChainReader`: the one way the rest of the program reads a chain.
+
+Promises of every implementation (the conformance suite runs them over a real node and the simulated chain):
+
+- headers of one `headers` call, and header + logs of one `read_span` call, come from one provider, in one batch;
+- every answer is checked against what was asked; a contradiction raises `NodeInconsistent`, never a partial result;
+- a block the node does not have is `None` (`headers`) or `BlockNotFound` (`read_span`), never an empty list of logs;
+- every call ends within a bound of time, or raises `Transient`.
+
+What does not belong here: payments, cursors, policies, and anything that writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from chains.model import (
+    Address,
+    BlockNumber,
+    BlockRef,
+    BlockSpan,
+    ChainId,
+    LogQuery,
+    SpanRead,
+    Tag,
+    TokenFacts,
+)
+
+
+class ChainReader(Protocol):
+    """One chain, readable. Every method raises `chains.errors.ChainError` and nothing else of the network's."""
+
+    async def chain_id(self) -> ChainId:
+        """The id the provider reports now (not the configured one)."""
+        ...
+
+    async def headers(self, wanted: Sequence[BlockNumber | Tag]) -> tuple[BlockRef | None, ...]:
+        """One header a wanted block, in order; `None` where the provider has no such block.
+
+        Raises `MethodUnsupported` for a tag the provider does not know.
+        """
+        ...
+
+    async def read_span(self, span: BlockSpan, query: LogQuery, *, anchor: BlockNumber | None = None) -> SpanRead:
+        """All transfers the query wants in `span` (inclusive), with the header of `span.last` and of `anchor`.
+
+        The end header, the anchor header and the logs are asked in one batch of one provider. Raises `BlockNotFound`
+        if the provider lacks `span.last`, `RangeTooWide` if it will not answer so wide a span.
+        """
+        ...
+
+    async def token_facts(self, token: Address) -> TokenFacts:
+        """Code, `decimals()` and `symbol()` of a token contract at the latest block."""
+        ...
+
+    async def close(self) -> None:
+        """Releases connections. Idempotent."""
+        ...

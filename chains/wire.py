@@ -1,0 +1,53 @@
+"""The shapes of JSON-RPC and of the two answers the hot path reads, as msgspec structs. No meaning, only shape.
+
+Logs go bytes -> struct -> `Transfer`; web3.py's formatters and dicts cost fifty times that and stay off this path.
+Unknown fields are ignored (chains add their own); a missing or mistyped one fails the decoding.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class WireHeader(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """`eth_getBlockByNumber(…, false)`, as far as following a chain needs it."""
+
+    number: str
+    hash: str
+    parent_hash: str
+    timestamp: str
+
+
+class WireLog(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """One entry of `eth_getLogs`. A pending log has `null` for its block and so fails the decoding."""
+
+    address: str
+    topics: tuple[str, ...]
+    data: str
+    block_number: str
+    block_hash: str
+    transaction_hash: str
+    log_index: str
+    removed: bool = False
+
+
+class WireError(msgspec.Struct, frozen=True):
+    """The `error` member, by its usual shape."""
+
+    message: str = ""
+    code: int | float | str | None = None
+    data: msgspec.Raw = msgspec.Raw()
+
+
+class WireReply(msgspec.Struct, frozen=True):
+    """One reply. `result` is undecoded: empty when the member is missing, `null` when it is null."""
+
+    id: int | float | str | None = None
+    result: msgspec.Raw = msgspec.Raw()
+    error: msgspec.Raw = msgspec.Raw()
+
+
+HEADER: msgspec.json.Decoder[WireHeader | None] = msgspec.json.Decoder(WireHeader | None)
+LOGS: msgspec.json.Decoder[list[WireLog]] = msgspec.json.Decoder(list[WireLog])
+TEXT: msgspec.json.Decoder[str] = msgspec.json.Decoder(str)
+ANYTHING: msgspec.json.Decoder[object] = msgspec.json.Decoder(object)

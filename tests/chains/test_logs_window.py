@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chains.logs_window import MAX_BLOCKS, START_BLOCKS, LogsWindow, narrowed, next_span, widened
+from chains.model import BlockNumber
+
+WIDTHS = st.integers(min_value=1, max_value=20_000)
+
+
+@pytest.mark.parametrize(
+    ("cursor", "upto", "width", "span"),
+    [
+        (100, 111, 10, "101..110"),
+        (100, 105, 10, "101..105"),
+        (100, 101, 1, "101..101"),
+        (100, 100, 10, "None"),
+        (100, 90, 10, "None"),
+    ],
+)
+def test_next_span(cursor: int, upto: int, width: int, span: str) -> None:
+    assert str(next_span(BlockNumber(cursor), BlockNumber(upto), width)) == span
+
+
+def test_next_span__no_width__is_refused() -> None:
+    with pytest.raises(ValueError, match="width"):
+        next_span(BlockNumber(1), BlockNumber(2), 0)
+
+
+@given(cursor=st.integers(0, 10_000), gap=st.integers(0, 30_000), width=WIDTHS)
+def test_next_span__spans_one_after_another__cover_each_block_once(cursor: int, gap: int, width: int) -> None:
+    covered, at, upto = 0, BlockNumber(cursor), BlockNumber(cursor + gap)
+    width = max(width, gap // 50 + 1)
+    while (span := next_span(at, upto, width)) is not None:
+        assert span.first == at + 1
+        assert len(span) <= width
+        covered, at = covered + len(span), span.last
+    assert (covered, at) == (gap, upto)
+
+
+@given(
+    window=st.builds(lambda width, more: LogsWindow(width=width, cap=width + more), WIDTHS, st.integers(0, 10_000)),
+    refused=WIDTHS,
+    suggested=st.one_of(st.none(), st.integers(-5, 30_000)),
+    is_cap=st.booleans(),
+)
+def test_narrowed__is_always_narrower_than_what_was_refused(
+    window: LogsWindow, refused: int, suggested: int | None, is_cap: bool
+) -> None:
+    after = narrowed(window, refused, suggested, is_cap=is_cap)
+    assert 1 <= after.width <= after.cap <= window.cap
+    assert after.width < refused or after.width == refused == 1
+
+
+@pytest.mark.parametrize(
+    ("suggested", "is_cap", "width", "cap"),
+    [
+        (None, False, 1000, 10_000),
+        (799, True, 799, 799),
+        (799, False, 799, 10_000),
+        (5000, True, 1000, 10_000),
+        (0, True, 1000, 10_000),
+    ],
+)
+def test_narrowed(suggested: int | None, is_cap: bool, width: int, cap: int) -> None:
+    assert narrowed(LogsWindow(), 2000, suggested, is_cap=is_cap) == LogsWindow(width=width, cap=cap)
+
+
+def test_widened__after_a_halving__is_back_in_six_spans_and_stops_at_the_cap() -> None:
+    window = LogsWindow(width=START_BLOCKS // 2)
+    for _ in range(6):
+        window = widened(window)
+    assert window.width >= START_BLOCKS
+    for _ in range(50):
+        window = widened(window)
+    assert window.width == MAX_BLOCKS
+
+
+def test_widened__from_one_block__grows() -> None:
+    assert widened(LogsWindow(width=1)).width == 2
+
+
+def test_window__one_block_refused__stays_one_block() -> None:
+    """The caller sees that narrowing did not help, and lets the refusal through."""
+    assert narrowed(LogsWindow(width=1), 1).width == 1
+
+
+@pytest.mark.parametrize(("width", "cap"), [(0, 10), (11, 10)])
+def test_window__impossible__cannot_be_made(width: int, cap: int) -> None:
+    with pytest.raises(ValueError, match="width"):
+        LogsWindow(width=width, cap=cap)
