@@ -1,0 +1,40 @@
+"""Ids: a prefix that names the kind and 26 characters, time-ordered (the ULID layout: 48 bits of milliseconds, 80
+more).
+
+Derived ids are a function of what they name, so that replaying a stage gives the same ids and writes nothing twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from datetime import datetime
+from typing import NewType
+
+InvoiceId = NewType("InvoiceId", str)
+TransferId = NewType("TransferId", str)
+SettlementId = NewType("SettlementId", str)
+ReversalId = NewType("ReversalId", str)
+EventId = NewType("EventId", str)
+HoldId = NewType("HoldId", str)
+
+_CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
+ENTROPY_BYTES = 10
+_ID = re.compile(r"[a-z]{2,4}_[0-9a-hjkmnp-tv-z]{26}")
+
+
+def make_id(prefix: str, time: datetime, entropy: bytes) -> str:
+    """`prefix_` + 26 characters from `time` (milliseconds) and 10 bytes of `entropy`."""
+    assert len(entropy) == ENTROPY_BYTES, f"an id needs {ENTROPY_BYTES} bytes, got {len(entropy)}"
+    number = (int(time.timestamp() * 1000) << 80) | int.from_bytes(entropy)
+    return f"{prefix}_" + "".join(_CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5))
+
+
+def derived_id(prefix: str, time: datetime, *parts: object) -> str:
+    """The id of the thing that `parts` name; equal parts and time give equal ids."""
+    digest = hashlib.sha256("\x1f".join(map(str, (prefix, *parts))).encode()).digest()
+    return make_id(prefix, time, digest[:ENTROPY_BYTES])
+
+
+def looks_like_id(text: str, prefix: str) -> bool:
+    return text.startswith(prefix + "_") and _ID.fullmatch(text) is not None

@@ -1,0 +1,59 @@
+"""Settlements and reversals as they are kept: append-only, each with what it rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from chains.model import Address, BaseUnits, BlockHash, BlockNumber, ChainId, TxHash
+from settler.domain.ids import InvoiceId, ReversalId, SettlementId, TransferId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettlementLine:
+    """One payment of a settlement, with its place at the moment of settling."""
+
+    transfer_id: TransferId
+    chain: str
+    chain_id: ChainId
+    token: str
+    token_address: Address
+    decimals: int
+    amount_settled: BaseUnits
+    amount_surplus: BaseUnits
+    tx_hash: TxHash
+    log_index: int
+    block_number: BlockNumber
+    block_hash: BlockHash
+    payer: Address
+    pay_to: Address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reversal:
+    id: ReversalId
+    reason: str
+    reversed_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    id: SettlementId
+    invoice_id: InvoiceId
+    generation: int
+    """1 for the first settlement of an invoice; grows only after a reversal."""
+    merchant: str
+    reference: str
+    currency: str
+    scale: int
+    amount_requested: int
+    amount_settled: int
+    amount_surplus: int
+    """Amounts of the whole settlement in units of 10**-scale of the currency."""
+    policy: Mapping[str, Any]
+    """Finality policy per chain that was applied."""
+    settled_at: datetime
+    lines: tuple[SettlementLine, ...]
+    reversal: Reversal | None

@@ -1,0 +1,227 @@
+"""Whether an invoice is paid: the one place that decides it. Pure (RULES.md section 4).
+
+    # created        expires_at          monitoring_until
+    # |--- in time ---|------ late ------|--- suspense, never gets here ---
+    #                                       by the block's time stamp
+
+`assess` looks at everything allocated to one invoice and says where the invoice stands. It may be asked at any
+moment, any
+number of times; `lifecycle.advance` turns its answer into a transition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from chains.model import BaseUnits
+from settler.domain.ids import TransferId
+from settler.domain.invoices import (
+    Invoice,
+    InvoiceException,
+    InvoiceStatus,
+    Match,
+    Option,
+    TransferRecord,
+)
+from settler.domain.money import rescale_down, rescale_exact, rescale_up, tolerance
+
+
+class LatePolicy(StrEnum):
+    ACCEPT = "accept"
+    HOLD = "hold"
+
+
+class HoldReason(StrEnum):
+    LATE = "late"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InvoicePolicy:
+    """How strictly an invoice is judged; the operator's configuration."""
+
+    underpayment_tolerance_bps: int = 0
+    """Basis points of the amount that may be missing."""
+    underpayment_tolerance_max: int = 0
+    """What may be missing at most, in units of 10**-`FINEST_SCALE` of the invoice's currency. The smaller of the
+    two counts.
+    """
+    late: LatePolicy = LatePolicy.HOLD
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettledPart:
+    """What one payment contributes: `settled + surplus` is its whole amount, in base units of its own token."""
+
+    transfer: TransferRecord
+    settled: BaseUnits
+    surplus: BaseUnits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """Not paid in full; time is left, or the invoice is past waiting for and stays as it is."""
+
+    exceptions: frozenset[InvoiceException]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Processing:
+    """Paid in full on the current view of the chain; not by final payments."""
+
+    exceptions: frozenset[InvoiceException]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expire:
+    """Not paid in full, and every chain it could be paid on was scanned past its expiry."""
+
+    exceptions: frozenset[InvoiceException]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """Final payments would do, but a policy wants an operator to look first."""
+
+    reason: HoldReason
+    expire: bool
+    """It is past its expiry too."""
+    exceptions: frozenset[InvoiceException]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settle:
+    """Final payments reach what is due."""
+
+    parts: tuple[SettledPart, ...]
+    """In the order the money came; the surplus stands on the last ones."""
+    exceptions: frozenset[InvoiceException]
+
+
+Outcome = Waiting | Processing | Expire | Hold | Settle
+
+
+def assess(
+    invoice: Invoice,
+    transfers: Sequence[TransferRecord],
+    *,
+    scanned_to: datetime | None,
+    policy: InvoicePolicy,
+    released: frozenset[HoldReason] = frozenset(),
+) -> Outcome:
+    """Where an open invoice stands, given every transfer allocated to it.
+
+    `scanned_to`: the least block time up to which all chains of its options are read; `None` if one is not read at
+    all yet.
+    `released`: holds an operator has lifted.
+    """
+    assert invoice.status not in (InvoiceStatus.SETTLED, InvoiceStatus.CANCELED), (
+        f"{invoice.id} is {invoice.status}: nothing left to assess"
+    )
+    canonical = sorted((t for t in transfers if t.is_canonical), key=_arrival_order)
+    accepts_late = policy.late is LatePolicy.ACCEPT or HoldReason.LATE in released
+    counted = [t for t in canonical if accepts_late or not is_late(invoice, t)]
+    needed = due(invoice, counted) - tolerance(
+        invoice.amount,
+        bps=policy.underpayment_tolerance_bps,
+        at_most=rescale_down(policy.underpayment_tolerance_max, invoice.scale),
+    )
+
+    late = {InvoiceException.LATE} if any(is_late(invoice, t) for t in canonical) else set()
+    over = {InvoiceException.OVERPAID} if received(invoice, canonical) > due(invoice, canonical) else set()
+    noted = frozenset(late | over)
+    is_past = scanned_to is not None and scanned_to > invoice.expires_at
+
+    final = [t for t in counted if t.is_final]
+    if received(invoice, final) >= needed:
+        return Settle(parts=_parts(invoice, final), exceptions=noted)
+    if received(invoice, counted) >= needed:
+        return Processing(exceptions=noted)
+    if received(invoice, canonical) >= needed:
+        held = [t for t in canonical if t.is_final]
+        if received(invoice, held) >= needed:
+            return Hold(
+                reason=HoldReason.LATE,
+                expire=is_past,
+                exceptions=noted | {InvoiceException.ON_HOLD},
+            )
+    if is_past:
+        short = {InvoiceException.UNDERPAID} if canonical else set()
+        return Expire(exceptions=noted | frozenset(short))
+    return Waiting(exceptions=noted)
+
+
+def is_late(invoice: Invoice, transfer: TransferRecord) -> bool:
+    """Decided by the block's time stamp; a block exactly at the expiry is in time."""
+    return transfer.block_time > invoice.expires_at
+
+
+def option_of(invoice: Invoice, transfer: TransferRecord) -> Option | None:
+    """The option a transfer came by: same asset and address; `None` for one an operator assigned."""
+    identity = transfer.identity
+    for option in invoice.options:
+        if (option.chain_id, option.token_address, option.pay_to) == (
+            identity.chain_id,
+            identity.token,
+            identity.recipient,
+        ):
+            return option
+    return None
+
+
+def received(invoice: Invoice, transfers: Sequence[TransferRecord]) -> int:
+    """Sum of the transfers at par, in the invoice's scale."""
+    return sum(rescale_exact(t.identity.amount, decimals_of(invoice, t), invoice.scale) for t in transfers)
+
+
+def due(invoice: Invoice, transfers: Sequence[TransferRecord]) -> int:
+    """What must come, in the invoice's scale: the amount, and the unique tail of the `amount` options that were
+    used.
+    """
+    tails = {
+        option.index: rescale_exact(option.tail_base, option.decimals, invoice.scale)
+        for t in transfers
+        if (option := option_of(invoice, t)) is not None and option.match is Match.AMOUNT
+    }
+    return invoice.amount + sum(tails.values())
+
+
+def decimals_of(invoice: Invoice, transfer: TransferRecord) -> int:
+    """Decimals of the transfer's token, which is one of the invoice's options' tokens."""
+    for option in invoice.options:
+        if (option.chain_id, option.token_address) == (transfer.identity.chain_id, transfer.identity.token):
+            return option.decimals
+    raise AssertionError(f"{transfer.id} is allocated to {invoice.id}, which does not take its token")
+
+
+def settled_amount(invoice: Invoice, parts: Sequence[SettledPart]) -> int:
+    """Sum of what was settled, in the invoice's scale."""
+    return sum(rescale_exact(p.settled, decimals_of(invoice, p.transfer), invoice.scale) for p in parts)
+
+
+def _parts(invoice: Invoice, transfers: Sequence[TransferRecord]) -> tuple[SettledPart, ...]:
+    """Fills what is due in the order the money came; what is beyond is surplus.
+
+    Where the last payment's token is coarser than the invoice's scale, its settled part is rounded up to a whole
+    base unit.
+    """
+    missing = due(invoice, transfers)
+    parts: list[SettledPart] = []
+    for t in transfers:
+        decimals = decimals_of(invoice, t)
+        settled = min(t.identity.amount, rescale_up(missing, invoice.scale, decimals))
+        missing = max(0, missing - rescale_exact(settled, decimals, invoice.scale))
+        parts.append(
+            SettledPart(
+                transfer=t,
+                settled=BaseUnits(settled),
+                surplus=BaseUnits(t.identity.amount - settled),
+            )
+        )
+    return tuple(parts)
+
+
+def _arrival_order(t: TransferRecord) -> tuple[datetime, int, int, int, TransferId]:
+    return (t.block_time, t.identity.chain_id, t.block_number, t.log_index, t.id)

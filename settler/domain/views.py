@@ -1,0 +1,190 @@
+"""Objects as INTERFACE.md shows them: plain JSON values, amounts as strings, times RFC 3339 UTC, hashes 0x-hex.
+
+In the core because events carry the object as the API shows it, and the stages write events. The one place that turns
+bytes into text for users. Checksummed addresses need keccak, which `Render.address` is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from chains.model import Address, BlockNumber, ChainId, Token
+from settler.domain.invoices import Invoice, Option, TransferRecord
+from settler.domain.money import format_amount
+from settler.domain.records import Settlement, SettlementLine
+from settler.domain.settlement import received
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Render:
+    """What rendering needs to know beside the objects."""
+
+    address: Callable[[Address], str]
+    """EIP-55."""
+    chain_names: Mapping[ChainId, str]
+    tokens: Mapping[tuple[ChainId, Address], Token]
+    heads: Mapping[ChainId, BlockNumber]
+    """Newest block read on each chain: confirmations count from it."""
+
+
+def time_text(time: datetime) -> str:
+    """RFC 3339 UTC with `Z`, milliseconds where there are any."""
+    at = time.astimezone(UTC)
+    return at.isoformat(timespec="milliseconds" if at.microsecond else "seconds").replace("+00:00", "Z")
+
+
+def _maybe_time(time: datetime | None) -> str | None:
+    return None if time is None else time_text(time)
+
+
+def hex_text(data: bytes) -> str:
+    return "0x" + data.hex()
+
+
+def caip2(chain_id: int) -> str:
+    """https://chainagnostic.org/CAIPs/caip-2"""
+    return f"eip155:{chain_id}"
+
+
+def payment_uri(option: Option, render: Render) -> str:
+    """EIP-681 (https://eips.ethereum.org/EIPS/eip-681): what a wallet scans. Plain integers, no exponent."""
+    token, to = render.address(option.token_address), render.address(option.pay_to)
+    return f"ethereum:{token}@{option.chain_id}/transfer?address={to}&uint256={option.amount_base}"
+
+
+def invoice_view(
+    invoice: Invoice, transfers: Sequence[TransferRecord], settlement: Settlement | None, render: Render
+) -> Json:
+    """`transfers`: all allocated to it, in order; orphaned ones are shown and not counted. `settlement`: the one
+    in force.
+    """
+    canonical = [t for t in transfers if t.is_canonical]
+    settled = settlement.amount_settled if settlement is not None else 0
+    return {
+        "id": invoice.id,
+        "version": invoice.version,
+        "merchant": invoice.merchant,
+        "reference": invoice.reference,
+        "status": invoice.status.value,
+        "exceptions": sorted(e.value for e in invoice.exceptions),
+        "currency": invoice.currency,
+        "amount_requested": format_amount(invoice.amount, invoice.scale),
+        "amount_received": format_amount(received(invoice, canonical), invoice.scale),
+        "amount_settled": format_amount(settled, invoice.scale),
+        "options": [_option_view(o, render) for o in invoice.options],
+        "created_at": time_text(invoice.created_at),
+        "expires_at": time_text(invoice.expires_at),
+        "monitoring_until": time_text(invoice.monitoring_until),
+        "settled_at": _maybe_time(invoice.settled_at),
+        "settlement_id": invoice.settlement_id,
+        "payments": [_payment_view(t, render) for t in transfers],
+        "metadata": dict(invoice.metadata),
+    }
+
+
+def transfer_view(transfer: TransferRecord, render: Render) -> Json:
+    identity = transfer.identity
+    return {
+        **_place_view(transfer, render),
+        "id": transfer.id,
+        "version": transfer.version,
+        "token_address": render.address(identity.token),
+        "amount_base": str(identity.amount),
+        "pay_to": render.address(identity.recipient),
+        "block_time": time_text(transfer.block_time),
+        "allocation": transfer.allocation.value,
+        "reason": None if transfer.reason is None else transfer.reason.value,
+        "invoice_id": transfer.invoice_id,
+        "evidence": dict(transfer.evidence),
+        "recorded_at": time_text(transfer.recorded_at),
+        "final_at": _maybe_time(transfer.final_at),
+    }
+
+
+def settlement_view(settlement: Settlement, render: Render) -> Json:
+    scale = settlement.scale
+    reversal = settlement.reversal
+    return {
+        "id": settlement.id,
+        "invoice_id": settlement.invoice_id,
+        "generation": settlement.generation,
+        "merchant": settlement.merchant,
+        "reference": settlement.reference,
+        "currency": settlement.currency,
+        "amount_requested": format_amount(settlement.amount_requested, scale),
+        "amount_settled": format_amount(settlement.amount_settled, scale),
+        "amount_surplus": format_amount(settlement.amount_surplus, scale),
+        "policy": dict(settlement.policy),
+        "settled_at": time_text(settlement.settled_at),
+        "payments": [_line_view(line, render) for line in settlement.lines],
+        "reversal": None
+        if reversal is None
+        else {"id": reversal.id, "reason": reversal.reason, "reversed_at": time_text(reversal.reversed_at)},
+    }
+
+
+def _option_view(option: Option, render: Render) -> Json:
+    return {
+        "chain": option.chain,
+        "chain_id": option.chain_id,
+        "token": option.token,
+        "token_address": render.address(option.token_address),
+        "pay_to": render.address(option.pay_to),
+        "match": option.match.value,
+        "amount": format_amount(option.amount_base, option.decimals),
+        "amount_base": str(option.amount_base),
+        "reference": None,
+        "uri": payment_uri(option, render),
+    }
+
+
+def _payment_view(transfer: TransferRecord, render: Render) -> Json:
+    return {"transfer_id": transfer.id, **_place_view(transfer, render)}
+
+
+def _place_view(transfer: TransferRecord, render: Render) -> Json:
+    """What a transfer is and where it stands: shared by payments and transfers."""
+    identity = transfer.identity
+    token = render.tokens[identity.chain_id, identity.token]
+    head = render.heads.get(identity.chain_id)
+    confirmations = 0
+    if transfer.is_canonical and head is not None:
+        confirmations = max(1, head - transfer.block_number + 1)
+    return {
+        "chain": render.chain_names[identity.chain_id],
+        "chain_id": identity.chain_id,
+        "token": token.symbol,
+        "amount": format_amount(identity.amount, token.decimals),
+        "tx_hash": hex_text(identity.tx_hash),
+        "log_index": transfer.log_index,
+        "block_number": transfer.block_number,
+        "block_hash": hex_text(transfer.block_hash),
+        "payer": render.address(identity.sender),
+        "status": transfer.status.value,
+        "confirmations": confirmations,
+    }
+
+
+def _line_view(line: SettlementLine, render: Render) -> Json:
+    return {
+        "transfer_id": line.transfer_id,
+        "chain": line.chain,
+        "chain_id": line.chain_id,
+        "token": line.token,
+        "token_address": render.address(line.token_address),
+        "amount_settled": format_amount(line.amount_settled, line.decimals),
+        "amount_settled_base": str(line.amount_settled),
+        "amount_surplus": format_amount(line.amount_surplus, line.decimals),
+        "amount_surplus_base": str(line.amount_surplus),
+        "tx_hash": hex_text(line.tx_hash),
+        "log_index": line.log_index,
+        "block_number": line.block_number,
+        "block_hash": hex_text(line.block_hash),
+        "payer": render.address(line.payer),
+        "pay_to": render.address(line.pay_to),
+    }

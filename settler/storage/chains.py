@@ -1,0 +1,222 @@
+"""Chains: their cursors, the headers we hold, their tokens, and whether they are halted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, delete, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from chains.model import Address, BlockHash, BlockNumber, BlockRef, ChainId, Token
+from settler.domain.errors import Conflict, NotFound
+from settler.storage import operator_actions, schema
+from settler.storage.sql import insert_missing, upsert
+
+_t = schema.chains
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainState:
+    """One row of `chains`. Numbers are `None` until the chain was read."""
+
+    chain_id: ChainId
+    name: str
+    scanned_number: BlockNumber | None
+    """Blocks up to here were read by watch."""
+    scanned_hash: BlockHash | None
+    scanned_time: datetime | None
+    settled_number: BlockNumber | None
+    """Blocks up to here were decided by settle."""
+    settled_hash: BlockHash | None
+    settled_time: datetime | None
+    head_number: BlockNumber | None
+    """The newest block a node reported."""
+    head_time: datetime | None
+    final_number: BlockNumber | None
+    """The highest final height by policy; never goes back."""
+    final_time: datetime | None
+    halted_at: datetime | None
+    halt_reason: str | None
+    updated_at: datetime
+
+    @property
+    def is_halted(self) -> bool:
+        return self.halted_at is not None
+
+    @property
+    def is_started(self) -> bool:
+        """Its cursors are set: it was read at least once."""
+        return self.settled_number is not None
+
+
+class CursorMoved(Exception):
+    """Another worker, or an operator, changed the chain's row since the tick began. The tick is dropped; the next
+    starts anew.
+    """
+
+
+def _state(row: Row[Any]) -> ChainState:
+    return ChainState(**row._mapping)
+
+
+async def register(
+    conn: AsyncConnection, *, chain_id: ChainId, name: str, tokens: Sequence[Token], now: datetime
+) -> None:
+    """Makes the chain and its tokens known. Raises `Conflict` when the database knows them as something else."""
+    row = {"chain_id": chain_id, "name": name, "updated_at": now}
+    await insert_missing(conn, _t, [row], key=["chain_id"])
+    known = await get(conn, chain_id)
+    assert known is not None, "the row was just inserted or there before"
+    if known.name != name:
+        raise Conflict(
+            f"chains.{name}.chain_id",
+            f"the database knows chain id {chain_id} as {known.name!r}; keep that name, or use another database",
+        )
+    rows = [
+        {
+            "chain_id": chain_id,
+            "address": t.address,
+            "symbol": t.symbol,
+            "decimals": t.decimals,
+            "currency": t.currency,
+            "first_seen_at": now,
+        }
+        for t in tokens
+    ]
+    await insert_missing(conn, schema.tokens, rows, key=["chain_id", "address"])
+    stored = {t.address: t for t in await tokens_of(conn, chain_id)}
+    for t in tokens:
+        if stored[t.address].decimals != t.decimals:
+            raise Conflict(
+                f"chains.{name}.token.{t.symbol}.decimals",
+                f"{t.decimals} is configured, but the database has recorded amounts of this token with "
+                f"{stored[t.address].decimals}; correct the configuration",
+            )
+
+
+async def get(conn: AsyncConnection, chain_id: ChainId) -> ChainState | None:
+    row = (await conn.execute(select(_t).where(_t.c.chain_id == chain_id))).one_or_none()
+    return None if row is None else _state(row)
+
+
+async def all_states(conn: AsyncConnection) -> list[ChainState]:
+    return [_state(row) for row in await conn.execute(select(_t).order_by(_t.c.name))]
+
+
+async def tokens_of(conn: AsyncConnection, chain_id: ChainId | None = None) -> list[Token]:
+    """Every token ever configured (of one chain, or of all)."""
+    t = schema.tokens
+    query = select(t) if chain_id is None else select(t).where(t.c.chain_id == chain_id)
+    return [
+        Token(
+            chain_id=ChainId(row.chain_id),
+            symbol=row.symbol,
+            address=Address(row.address),
+            decimals=row.decimals,
+            currency=row.currency,
+        )
+        for row in await conn.execute(query)
+    ]
+
+
+async def advance(
+    conn: AsyncConnection, before: ChainState, *, now: datetime, guard: Sequence[str], **changes: Any
+) -> ChainState:
+    """Writes `changes` to the row a tick started from, and locks it until the transaction ends; returns the row as
+    it is now.
+
+    `guard`: columns that must still be as the tick saw them, else `CursorMoved`: cursors are moved by compare-and-set,
+    never by hope. Heights in `changes` that never go back (head, final) are to be given as the caller wants them kept.
+    """
+    row = (await conn.execute(select(_t).where(_t.c.chain_id == before.chain_id).with_for_update())).one_or_none()
+    if row is None:
+        raise CursorMoved(f"the row of {before.name} is gone")
+    current = _state(row)
+    moved = [name for name in guard if getattr(current, name) != getattr(before, name)]
+    if moved:
+        raise CursorMoved(f"{', '.join(moved)} of {before.name} changed while a tick was reading")
+    after = replace(current, **changes, updated_at=now)
+    values = {name: getattr(after, name) for name in (*changes, "updated_at")}
+    await conn.execute(update(_t).where(_t.c.chain_id == before.chain_id).values(values))
+    return after
+
+
+async def held_blocks(
+    conn: AsyncConnection, chain_id: ChainId, *, first: int = 0, last: int | None = None
+) -> list[BlockRef]:
+    """The headers we hold at heights `first .. last` (inclusive; `None`: no upper bound), ascending."""
+    t = schema.blocks
+    query = select(t).where(t.c.chain_id == chain_id, t.c.number >= first).order_by(t.c.number)
+    if last is not None:
+        query = query.where(t.c.number <= last)
+    return [
+        BlockRef(
+            number=BlockNumber(row.number),
+            hash=BlockHash(row.hash),
+            parent_hash=BlockHash(row.parent_hash),
+            time=row.time,
+        )
+        for row in await conn.execute(query)
+    ]
+
+
+async def hold_blocks(conn: AsyncConnection, chain_id: ChainId, blocks: Iterable[BlockRef]) -> None:
+    rows = {
+        b.number: {
+            "chain_id": chain_id,
+            "number": b.number,
+            "hash": b.hash,
+            "parent_hash": b.parent_hash,
+            "time": b.time,
+        }
+        for b in blocks
+    }
+    await upsert(conn, schema.blocks, list(rows.values()), key=["chain_id", "number"])
+
+
+async def drop_blocks(
+    conn: AsyncConnection, chain_id: ChainId, *, above: int | None = None, below: int | None = None
+) -> None:
+    """Lets go of held headers strictly above or strictly below a height."""
+    t = schema.blocks
+    statement = delete(t).where(t.c.chain_id == chain_id)
+    if above is not None:
+        statement = statement.where(t.c.number > above)
+    if below is not None:
+        statement = statement.where(t.c.number < below)
+    await conn.execute(statement)
+
+
+async def resume(conn: AsyncConnection, chain_id: ChainId, *, now: datetime, who: str, reason: str) -> ChainState:
+    """An operator lets a halted chain settle again. Raises `NotFound`, or `Conflict` if it is not halted."""
+    state = await get(conn, chain_id)
+    if state is None:
+        raise NotFound(f"chain {chain_id} is not known")
+    if not state.is_halted:
+        raise Conflict("chain", f"{state.name} is not halted; there is nothing to resume")
+    after = await advance(conn, state, now=now, guard=("halted_at",), halted_at=None, halt_reason=None)
+    await operator_actions.add(conn, action="chain.resume", object_id=f"{chain_id}", who=who, reason=reason, now=now)
+    return after
+
+
+async def watched(conn: AsyncConnection) -> frozenset[Address]:
+    """Addresses whose inflows are recorded, on every chain."""
+    t = schema.watched_addresses
+    return frozenset(
+        Address(row.address) for row in await conn.execute(select(t.c.address).where(t.c.retired_at.is_(None)))
+    )
+
+
+async def watch_addresses(conn: AsyncConnection, addresses: Iterable[Address], *, now: datetime) -> None:
+    """Watches addresses from now on, also such as were retired."""
+    t = schema.watched_addresses
+    wanted = sorted(set(addresses))
+    await insert_missing(conn, t, [{"address": a, "watched_since": now} for a in wanted], key=["address"])
+    await conn.execute(update(t).where(t.c.address.in_(wanted), t.c.retired_at.is_not(None)).values(retired_at=None))
+
+
+def names(states: Iterable[ChainState]) -> Mapping[ChainId, str]:
+    return {s.chain_id: s.name for s in states}

@@ -1,0 +1,103 @@
+"""One way to the database: `write` and `read`, each a transaction, on SQLite and PostgreSQL alike.
+
+Promises: what a block wrote is committed when it ends without an exception, and rolled back otherwise;
+writers queue instead of failing; a read sees one state of the database throughout; every wait is bounded;
+trouble with the database as such is `StorageUnavailable`. What does not belong here: tables and statements.
+
+    async with db.write() as conn:      # no network call in here but the database's (STYLE 18)
+        await conn.execute(...)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Literal, Self, assert_never
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from settler.storage.connect import POOL_SIZE, postgres_engines, sqlite_engines
+from settler.storage.errors import InvalidDatabaseUrl, StorageError, StorageUnavailable
+from settler.storage.faults import unavailable_as_such
+from settler.storage.url import PostgresUrl, SqliteUrl, parse_url
+
+__all__ = ["Database", "InvalidDatabaseUrl", "StorageError", "StorageUnavailable"]
+
+WRITER_WAIT_S = 30.0
+"""How long a writer of this process waits for the one before it (SQLite)."""
+
+
+class Database:
+    """An open database. Made by `open`, closed by `dispose`; shared by all tasks of one event loop."""
+
+    def __init__(self, dialect: Literal["sqlite", "postgresql"], writer: AsyncEngine, reader: AsyncEngine) -> None:
+        self.dialect = dialect
+        self._writer = writer
+        self._reader = reader
+        self._turn = asyncio.Lock()
+        self._turn_holder: asyncio.Task[Any] | None = None
+
+    @classmethod
+    async def open(cls, url: str, *, pool_size: int = POOL_SIZE) -> Self:
+        """Opens `url` and checks that it answers. Makes the file of a SQLite database, never a table.
+
+        Raises `InvalidDatabaseUrl`, or `StorageUnavailable` when it does not answer.
+        """
+        match parse_url(url):
+            case SqliteUrl() as parsed:
+                db = cls("sqlite", *sqlite_engines(parsed, pool_size))
+            case PostgresUrl() as parsed:
+                db = cls("postgresql", *postgres_engines(parsed, pool_size))
+            case never:
+                assert_never(never)
+        try:
+            async with db.read() as conn:
+                await conn.execute(text("SELECT 1"))
+        except BaseException:
+            await db.dispose()
+            raise
+        return db
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncConnection]:
+        """One transaction: committed at the end of the block, rolled back if it raises. Not to be nested.
+
+        PostgreSQL: READ COMMITTED. SQLite: takes the one write lock at once, so what it reads stays true.
+        """
+        async with AsyncExitStack() as stack:
+            if self.dialect == "sqlite":
+                await stack.enter_async_context(self._take_turn())
+            stack.enter_context(unavailable_as_such(may_write=True))
+            yield await stack.enter_async_context(self._writer.begin())
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """One transaction that sees a single state of the database and refuses to write."""
+        async with AsyncExitStack() as stack:
+            if self._reader is self._writer:
+                await stack.enter_async_context(self._take_turn())
+            stack.enter_context(unavailable_as_such(may_write=False))
+            yield await stack.enter_async_context(self._reader.begin())
+
+    async def dispose(self) -> None:
+        """Closes all connections. Nothing of this object may be in use or be used after."""
+        await self._reader.dispose()
+        await self._writer.dispose()
+
+    @asynccontextmanager
+    async def _take_turn(self) -> AsyncIterator[None]:
+        task = asyncio.current_task()
+        assert self._turn_holder is not task, "a transaction inside one of the same task would wait for itself"
+        try:
+            async with asyncio.timeout(WRITER_WAIT_S):
+                await self._turn.acquire()
+        except TimeoutError as error:
+            raise StorageUnavailable(f"waited {WRITER_WAIT_S:.0f} s for another writer of this process") from error
+        self._turn_holder = task
+        try:
+            yield
+        finally:
+            self._turn_holder = None
+            self._turn.release()

@@ -1,0 +1,244 @@
+"""Transfers as recorded: found by identity, by place, by invoice, or by a filter."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, bindparam, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from chains.model import (
+    Address,
+    BaseUnits,
+    BlockHash,
+    BlockNumber,
+    BlockSpan,
+    ChainId,
+    TransferIdentity,
+    TxHash,
+)
+from settler.domain.ids import InvoiceId, TransferId
+from settler.domain.invoices import Allocation, InvoiceStatus, TransferRecord, TransferStatus, UnmatchedReason
+from settler.storage import schema
+from settler.storage.sql import chunks
+
+_t = schema.transfers
+
+
+async def get(conn: AsyncConnection, id_: TransferId) -> TransferRecord | None:
+    row = (await conn.execute(select(_t).where(_t.c.id == id_))).one_or_none()
+    return None if row is None else _record(row)
+
+
+async def find(
+    conn: AsyncConnection,
+    *,
+    status: TransferStatus | None = None,
+    allocation: Allocation | None = None,
+    reason: UnmatchedReason | None = None,
+    chain_id: ChainId | None = None,
+    merchant: str | None = None,
+    before: str | None = None,
+    limit: int = 50,
+) -> list[TransferRecord]:
+    """Newest first. `before`: id to go on below. `merchant`: only payments of that merchant's invoices."""
+    query = select(_t).order_by(_t.c.id.desc()).limit(limit)
+    if status is not None:
+        query = query.where(_t.c.status == status.value)
+    if allocation is not None:
+        query = query.where(_t.c.allocation == allocation.value)
+    if reason is not None:
+        query = query.where(_t.c.reason == reason.value)
+    if chain_id is not None:
+        query = query.where(_t.c.chain_id == chain_id)
+    if before is not None:
+        query = query.where(_t.c.id < before)
+    if merchant is not None:
+        i = schema.invoices
+        query = query.join(i, i.c.id == _t.c.invoice_id).where(i.c.merchant == merchant)
+    return [_record(row) for row in await conn.execute(query)]
+
+
+async def by_identity(
+    conn: AsyncConnection, identities: Iterable[TransferIdentity]
+) -> dict[TransferIdentity, TransferRecord]:
+    """The records of those identities that are known."""
+    wanted = set(identities)
+    found: dict[TransferIdentity, TransferRecord] = {}
+    by_chain: dict[ChainId, set[TxHash]] = defaultdict(set)
+    for identity in wanted:
+        by_chain[identity.chain_id].add(identity.tx_hash)
+    for chain_id, hashes in by_chain.items():
+        for chunk in chunks(sorted(hashes)):
+            query = select(_t).where(_t.c.chain_id == chain_id, _t.c.tx_hash.in_(chunk))
+            for row in await conn.execute(query):
+                record = _record(row)
+                if record.identity in wanted:
+                    found[record.identity] = record
+    return found
+
+
+async def detected_in(conn: AsyncConnection, chain_id: ChainId, span: BlockSpan) -> list[TransferRecord]:
+    """Provisional transfers that stand in the span."""
+    query = select(_t).where(
+        _t.c.chain_id == chain_id,
+        _t.c.status == TransferStatus.DETECTED.value,
+        _t.c.block_number.between(span.first, span.last),
+    )
+    return [_record(row) for row in await conn.execute(query)]
+
+
+async def canonical_above(conn: AsyncConnection, chain_id: ChainId, height: int) -> list[TransferRecord]:
+    """Detected and final transfers strictly above a height, lowest first."""
+    query = (
+        select(_t)
+        .where(
+            _t.c.chain_id == chain_id,
+            _t.c.block_number > height,
+            _t.c.status != TransferStatus.ORPHANED.value,
+        )
+        .order_by(_t.c.block_number, _t.c.log_index)
+    )
+    return [_record(row) for row in await conn.execute(query)]
+
+
+async def final_places(conn: AsyncConnection, chain_id: ChainId) -> dict[BlockNumber, BlockHash]:
+    """Heights that hold final transfers, with the block's hash."""
+    query = (
+        select(_t.c.block_number, _t.c.block_hash)
+        .where(_t.c.chain_id == chain_id, _t.c.status == TransferStatus.FINAL.value)
+        .distinct()
+    )
+    return {BlockNumber(row.block_number): BlockHash(row.block_hash) for row in await conn.execute(query)}
+
+
+async def has_detected(conn: AsyncConnection, chain_id: ChainId) -> bool:
+    """Whether any transfer of the chain waits for finality."""
+    query = select(_t.c.id).where(_t.c.chain_id == chain_id, _t.c.status == TransferStatus.DETECTED.value).limit(1)
+    return (await conn.execute(query)).first() is not None
+
+
+async def of_invoices(conn: AsyncConnection, ids: Iterable[InvoiceId]) -> dict[InvoiceId, list[TransferRecord]]:
+    """All transfers allocated to each invoice, in the order of their place; orphaned ones too."""
+    found: dict[InvoiceId, list[TransferRecord]] = {id_: [] for id_ in ids}
+    for chunk in chunks(found):
+        query = (
+            select(_t)
+            .where(_t.c.invoice_id.in_(chunk))
+            .order_by(_t.c.block_time, _t.c.chain_id, _t.c.block_number, _t.c.log_index, _t.c.id)
+        )
+        for row in await conn.execute(query):
+            found[InvoiceId(row.invoice_id)].append(_record(row))
+    return found
+
+
+async def add(conn: AsyncConnection, records: Sequence[TransferRecord]) -> None:
+    """Inserts new transfers; an identity that is there already raises: the caller looks first, under the chain's
+    lock.
+    """
+    if records:
+        await conn.execute(insert(_t), [_row(r) for r in records])
+
+
+async def save(conn: AsyncConnection, records: Sequence[TransferRecord]) -> None:
+    """Writes what may change of known transfers: place, status, allocation."""
+    if not records:
+        return
+    statement = (
+        update(_t).where(_t.c.id == bindparam("_id")).values({name: bindparam(f"_{name}") for name in _CHANGING})
+    )
+    await conn.execute(
+        statement,
+        [{"_id": r.id} | {f"_{name}": value for name, value in _row(r).items() if name in _CHANGING} for r in records],
+    )
+
+
+async def oldest_unsettled(conn: AsyncConnection) -> dict[ChainId, datetime]:
+    """Block time of the oldest payment on each chain whose invoice is paid in full and not settled."""
+    i = schema.invoices
+    query = (
+        select(_t.c.chain_id, func.min(_t.c.block_time))
+        .join(i, i.c.id == _t.c.invoice_id)
+        .where(i.c.status == InvoiceStatus.PROCESSING.value, _t.c.status != TransferStatus.ORPHANED.value)
+        .group_by(_t.c.chain_id)
+    )
+    return {ChainId(chain_id): since for chain_id, since in await conn.execute(query)}
+
+
+async def unmatched_counts(conn: AsyncConnection) -> list[tuple[ChainId, Address, UnmatchedReason, int]]:
+    """How many canonical transfers wait in suspense, by chain, token and reason."""
+    query = (
+        select(_t.c.chain_id, _t.c.token, _t.c.reason, func.count())
+        .where(
+            _t.c.allocation == Allocation.UNMATCHED.value,
+            _t.c.reason != UnmatchedReason.IGNORED_ZERO.value,
+            _t.c.status != TransferStatus.ORPHANED.value,
+        )
+        .group_by(_t.c.chain_id, _t.c.token, _t.c.reason)
+    )
+    return [
+        (ChainId(chain_id), Address(token), UnmatchedReason(reason), int(count))
+        for chain_id, token, reason, count in await conn.execute(query)
+    ]
+
+
+_CHANGING = (
+    "status", "block_number", "block_hash", "block_time", "log_index", "allocation", "reason", "invoice_id", "evidence",
+    "final_at", "version",
+)  # fmt: skip
+
+
+def _row(r: TransferRecord) -> dict[str, Any]:
+    i = r.identity
+    return {
+        "id": r.id,
+        "chain_id": i.chain_id,
+        "tx_hash": i.tx_hash,
+        "token": i.token,
+        "sender": i.sender,
+        "recipient": i.recipient,
+        "amount": i.amount,
+        "ordinal": i.ordinal,
+        "status": r.status.value,
+        "block_number": r.block_number,
+        "block_hash": r.block_hash,
+        "block_time": r.block_time,
+        "log_index": r.log_index,
+        "allocation": r.allocation.value,
+        "reason": None if r.reason is None else r.reason.value,
+        "invoice_id": r.invoice_id,
+        "evidence": dict(r.evidence),
+        "recorded_at": r.recorded_at,
+        "final_at": r.final_at,
+        "version": r.version,
+    }
+
+
+def _record(row: Row[Any]) -> TransferRecord:
+    return TransferRecord(
+        id=TransferId(row.id),
+        identity=TransferIdentity(
+            chain_id=ChainId(row.chain_id),
+            tx_hash=TxHash(row.tx_hash),
+            token=Address(row.token),
+            sender=Address(row.sender),
+            recipient=Address(row.recipient),
+            amount=BaseUnits(row.amount),
+            ordinal=row.ordinal,
+        ),
+        status=TransferStatus(row.status),
+        block_number=BlockNumber(row.block_number),
+        block_hash=BlockHash(row.block_hash),
+        block_time=row.block_time,
+        log_index=row.log_index,
+        allocation=Allocation(row.allocation),
+        reason=None if row.reason is None else UnmatchedReason(row.reason),
+        invoice_id=None if row.invoice_id is None else InvoiceId(row.invoice_id),
+        evidence=row.evidence,
+        recorded_at=row.recorded_at,
+        final_at=row.final_at,
+        version=row.version,
+    )

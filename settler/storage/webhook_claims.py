@@ -1,0 +1,216 @@
+"""The worker's side of a delivery: claimed for the time of a lease, then recorded as it went.
+
+    #   pending ─ claim_due ─▶ pending, claimed ─┬─ record_delivered ─▶ delivered
+    #      ▲  ▲                                  ├─ record_retry ─────▶ pending, later
+    #      │  └─ the lease runs out: once more ──┤
+    #      └─ release                            └─ record_dead ──────▶ dead
+Any number of workers may do this against one PostgreSQL: two never hold one claim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, and_, exists, literal_column, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from settler.domain.delivery import DeliveryId, DeliveryStatus, Endpoint, EndpointId
+from settler.domain.events import Event, EventType
+from settler.domain.ids import EventId
+from settler.storage import schema
+from settler.storage.webhook_endpoints import endpoint_of
+
+_e = schema.events
+_w = schema.webhook_endpoints
+_d = schema.webhook_deliveries
+_IS_PENDING = _d.c.status == literal_column("'pending'")
+"""Spelled as the partial index is: SQLite matches a literal, never a bound value."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A delivery that is ours to send until `lease_until`."""
+
+    id: DeliveryId
+    endpoint: Endpoint
+    event: Event
+    attempts: int
+    """Made before this one."""
+    lease_until: datetime
+    """Also the claim's name: whoever claims it next has another."""
+
+
+async def claim_due(
+    conn: AsyncConnection,
+    now: datetime,
+    *,
+    per_endpoint: int,
+    limit: int,
+    lease_s: float,
+    taken: Mapping[EndpointId, int] | None = None,
+    only: Collection[EndpointId] | None = None,
+    after: str = "",
+) -> list[Claim]:
+    """Claims due deliveries until `now + lease_s`: at most `limit`, and of one endpoint `per_endpoint` less
+    what is `taken`.
+
+    Endpoints take turns by id, beginning above `after`: pass the last endpoint served, and none waits for
+    another's backlog. Within an endpoint the longest due comes first. `only`: at these endpoints; `None`: at
+    all.
+    """
+    if limit <= 0 or (only is not None and not only):
+        return []
+    taken = taken or {}
+    full = [id_ for id_, count in taken.items() if count >= per_endpoint]
+    endpoints = await _endpoints_with_due(conn, now, full=full, only=only, limit=limit, after=after)
+    claims: list[Claim] = []
+    share = max(1, limit // max(1, len(endpoints)))
+    for endpoint in endpoints:
+        room = min(per_endpoint - taken.get(endpoint.id, 0), share, limit - len(claims))
+        if room > 0:
+            claims += await _claim_of(conn, endpoint, now, room=room, lease_until=now + timedelta(seconds=lease_s))
+    return claims
+
+
+async def record_delivered(conn: AsyncConnection, claim: Claim, now: datetime, *, status_code: int) -> None:
+    """A success is a success, also when the lease was lost to another worker meanwhile."""
+    await conn.execute(
+        update(_d)
+        .where(_d.c.id == claim.id, _d.c.status != DeliveryStatus.DELIVERED.value)
+        .values(
+            **_ended(DeliveryStatus.DELIVERED),
+            attempts=claim.attempts + 1,
+            last_attempt_at=now,
+            last_status_code=status_code,
+            last_error=None,
+            delivered_at=now,
+        )
+    )
+
+
+async def record_retry(
+    conn: AsyncConnection,
+    claim: Claim,
+    now: datetime,
+    *,
+    next_attempt_at: datetime,
+    status_code: int | None,
+    error: str,
+) -> None:
+    """A failed attempt, to be repeated. Without effect if the claim is not ours any more."""
+    await conn.execute(
+        update(_d)
+        .where(_is_still(claim))
+        .values(
+            attempts=claim.attempts + 1,
+            next_attempt_at=next_attempt_at,
+            claimed_until=None,
+            last_attempt_at=now,
+            last_status_code=status_code,
+            last_error=error,
+        )
+    )
+
+
+async def record_dead(
+    conn: AsyncConnection, claim: Claim, now: datetime, *, status_code: int | None, error: str
+) -> None:
+    """A failed attempt, the last. Without effect if the claim is not ours any more."""
+    await conn.execute(
+        update(_d)
+        .where(_is_still(claim))
+        .values(
+            **_ended(DeliveryStatus.DEAD),
+            attempts=claim.attempts + 1,
+            last_attempt_at=now,
+            last_status_code=status_code,
+            last_error=error,
+        )
+    )
+
+
+async def release(conn: AsyncConnection, claims: Sequence[Claim]) -> None:
+    """Gives back claims that were not sent: due at once, for anybody."""
+    for claim in claims:
+        await conn.execute(update(_d).where(_is_still(claim)).values(claimed_until=None))
+
+
+def _is_due(now: datetime) -> ColumnElement[bool]:
+    return and_(
+        _IS_PENDING,
+        _d.c.next_attempt_at <= now,
+        or_(_d.c.claimed_until.is_(None), _d.c.claimed_until <= now),
+    )
+
+
+def _is_still(claim: Claim) -> ColumnElement[bool]:
+    return and_(_d.c.id == claim.id, _IS_PENDING, _d.c.claimed_until == claim.lease_until)
+
+
+def _ended(status: DeliveryStatus) -> dict[str, Any]:
+    return {"status": status.value, "next_attempt_at": None, "claimed_until": None}
+
+
+async def _endpoints_with_due(
+    conn: AsyncConnection,
+    now: datetime,
+    *,
+    full: Sequence[EndpointId],
+    only: Collection[EndpointId] | None,
+    limit: int,
+    after: str,
+) -> list[Endpoint]:
+    # One probe of the index an endpoint, however long its backlog.
+    query = (
+        select(_w)
+        .where(
+            _w.c.disabled_at.is_(None),
+            _w.c.id.not_in(full),
+            exists().where(_d.c.endpoint_id == _w.c.id, _is_due(now)),
+        )
+        .order_by(_w.c.id <= after, _w.c.id)
+        .limit(limit)
+    )
+    if only is not None:
+        query = query.where(_w.c.id.in_(only))
+    return [endpoint_of(row) for row in await conn.execute(query)]
+
+
+async def _claim_of(
+    conn: AsyncConnection, endpoint: Endpoint, now: datetime, *, room: int, lease_until: datetime
+) -> list[Claim]:
+    found = await conn.execute(
+        select(_d.c.id.label("delivery_id"), _d.c.attempts, _e)
+        .join(_e, _e.c.id == _d.c.event_id)
+        .where(_d.c.endpoint_id == endpoint.id, _is_due(now))
+        .order_by(_d.c.next_attempt_at, _d.c.id)
+        .limit(room)
+        .with_for_update(skip_locked=True, of=_d)
+    )
+    claims = [
+        Claim(
+            id=DeliveryId(row.delivery_id),
+            endpoint=endpoint,
+            event=_event(row),
+            attempts=row.attempts,
+            lease_until=lease_until,
+        )
+        for row in found
+    ]
+    await conn.execute(update(_d).where(_d.c.id.in_([claim.id for claim in claims])).values(claimed_until=lease_until))
+    return claims
+
+
+def _event(row: Row[Any]) -> Event:
+    return Event(
+        id=EventId(row.id),
+        type=EventType(row.type),
+        created_at=row.created_at,
+        object_id=row.object_id,
+        version=row.version,
+        merchant=row.merchant,
+        data=row.data,
+    )

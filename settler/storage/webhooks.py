@@ -1,0 +1,184 @@
+"""Webhooks as kept: endpoints, the outbox of events, and one delivery an event and endpoint. The door to all
+four files.
+
+The life of a delivery:
+    #   fan_out ─▶ pending ─▶ claimed, sent, recorded (`webhook_claims`) ─▶ delivered, or dead
+    #                 ▲                                                         │
+    #                 └────────── retry_delivery, replay ───────────────────────┘
+What does not belong here: when to try again (`settler.domain.delivery`), and sending (`settler.webhook`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, literal_column, select, text, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from settler.domain.delivery import DeliveryStatus, Endpoint, delivery_id
+from settler.storage import schema
+from settler.storage.sql import chunks, insert_missing
+from settler.storage.webhook_claims import (
+    Claim,
+    claim_due,
+    record_dead,
+    record_delivered,
+    record_retry,
+    release,
+)
+from settler.storage.webhook_deliveries import find_deliveries, get_delivery, replay, retry_delivery
+from settler.storage.webhook_endpoints import (
+    disable_endpoint,
+    drop_previous_secret,
+    find_endpoints,
+    get_endpoint,
+    insert_endpoint,
+    live_endpoints,
+    rotate_secret,
+)
+
+__all__ = [
+    "Claim",
+    "OutboxStats",
+    "add_endpoint",
+    "bury",
+    "claim_due",
+    "disable_endpoint",
+    "drop_previous_secret",
+    "fan_out",
+    "find_deliveries",
+    "find_endpoints",
+    "get_delivery",
+    "get_endpoint",
+    "outbox_stats",
+    "record_dead",
+    "record_delivered",
+    "record_retry",
+    "release",
+    "replay",
+    "retry_delivery",
+    "rotate_secret",
+]
+
+DELIVERIES_PER_FAN_OUT = 5_000
+"""Rows one fan-out makes, give or take one event's: many endpoints mean fewer events at a time."""
+_e = schema.events
+_w = schema.webhook_endpoints
+_d = schema.webhook_deliveries
+
+# Spelled as the partial indexes are: SQLite matches a literal, never a bound value.
+_IS_PENDING = _d.c.status == literal_column("'pending'")
+_NOT_FANNED_OUT = text("NOT events.is_fanned_out")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxStats:
+    """What waits, for `settler_outbox_pending`, `settler_outbox_oldest_seconds` and
+    `settler_webhook_dead_letters`."""
+
+    pending: int
+    """Deliveries not delivered yet, and events not fanned out yet."""
+    oldest_s: float
+    """Age of the oldest of them; 0 where none waits."""
+    dead_letters: int
+
+
+async def add_endpoint(conn: AsyncConnection, endpoint: Endpoint) -> None:
+    """Adds an endpoint that gets the events committed after it, and none from before."""
+    # What still waits in the outbox is older. No comparing of times: the clocks of two hosts differ.
+    if await live_endpoints(conn):
+        while await fan_out(conn, endpoint.created_at, limit=500):
+            pass
+    else:
+        await conn.execute(update(_e).where(_NOT_FANNED_OUT).values(is_fanned_out=True))
+    await insert_endpoint(conn, endpoint)
+
+
+async def fan_out(conn: AsyncConnection, now: datetime, limit: int) -> int:
+    """Makes the deliveries of the oldest events that have none yet; how many events, at most `limit`, were
+    done."""
+    events = (
+        await conn.execute(
+            select(_e.c.seq, _e.c.id, _e.c.type, _e.c.merchant, _e.c.created_at)
+            .where(_NOT_FANNED_OUT)
+            .order_by(_e.c.seq)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+    ).all()
+    if not events:
+        return 0
+    # After the events: an endpoint not seen by this statement was committed later than every event above.
+    endpoints = await live_endpoints(conn)
+    done: list[int] = []
+    rows: list[dict[str, Any]] = []
+    for event in events:
+        rows += [_new(endpoint, event, now) for endpoint in endpoints if endpoint.wants(event.type, event.merchant)]
+        done.append(event.seq)
+        if len(rows) >= DELIVERIES_PER_FAN_OUT:
+            break
+    await insert_missing(conn, _d, rows, key=["endpoint_id", "event_id"])
+    for part in chunks(done):
+        await conn.execute(update(_e).where(_e.c.seq.in_(part)).values(is_fanned_out=True))
+    return len(done)
+
+
+async def pass_over(conn: AsyncConnection, limit: int) -> int:
+    """Takes the oldest events out of the outbox without a delivery; how many, at most `limit`. For a shadow run, whose
+    events nobody is to be told of, now or later.
+    """
+    oldest = select(_e.c.seq).where(_NOT_FANNED_OUT).order_by(_e.c.seq).limit(limit)
+    found = await conn.execute(update(_e).where(_e.c.seq.in_(oldest)).values(is_fanned_out=True))
+    return found.rowcount
+
+
+async def bury(conn: AsyncConnection, limit: int) -> int:
+    """Makes dead letters of pending deliveries whose endpoint is disabled; how many, at most `limit`."""
+    found = await conn.execute(
+        select(_d.c.id, _w.c.disabled_reason)
+        .join(_w, _w.c.id == _d.c.endpoint_id)
+        .where(_IS_PENDING, _w.c.disabled_at.is_not(None))
+        .limit(limit)
+        .with_for_update(skip_locked=True, of=_d)
+    )
+    rows = found.all()
+    for row in rows:
+        await conn.execute(
+            update(_d)
+            .where(_d.c.id == row.id)
+            .values(
+                status=DeliveryStatus.DEAD.value,
+                next_attempt_at=None,
+                claimed_until=None,
+                last_error=f"endpoint disabled: {row.disabled_reason}",
+            )
+        )
+    return len(rows)
+
+
+async def outbox_stats(conn: AsyncConnection, now: datetime) -> OutboxStats:
+    waiting = (await conn.execute(select(func.count(), func.min(_d.c.created_at)).where(_IS_PENDING))).one()
+    fresh = (
+        await conn.execute(select(func.count(), func.min(_e.c.created_at)).select_from(_e).where(_NOT_FANNED_OUT))
+    ).one()
+    dead = await conn.execute(select(func.count()).select_from(_d).where(_d.c.status == literal_column("'dead'")))
+    oldest = min((at for at in (waiting[1], fresh[1]) if at is not None), default=now)
+    return OutboxStats(
+        pending=waiting[0] + fresh[0],
+        oldest_s=max(0.0, (now - oldest).total_seconds()),
+        dead_letters=dead.scalar_one(),
+    )
+
+
+def _new(endpoint: Endpoint, event: Any, now: datetime) -> dict[str, Any]:
+    return {
+        "id": delivery_id(endpoint.id, event.id, event.created_at),
+        "endpoint_id": endpoint.id,
+        "event_id": event.id,
+        "status": DeliveryStatus.PENDING.value,
+        "attempts": 0,
+        "next_attempt_at": now,
+        "created_at": now,
+    }

@@ -1,0 +1,222 @@
+"""PostgreSQL goes away, is slow, is fought over, and comes back: `StorageUnavailable` meanwhile, nothing lost."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+
+import pytest
+from sqlalchemy import func, insert, select, text, update
+from sqlalchemy.exc import DBAPIError
+
+from settler.storage import connect, schema
+from settler.storage.engine import Database, StorageUnavailable
+from tests.storage import samples
+from tests.support.db import TEMPLATE
+from tests.support.postgres import PostgresServer
+
+pytestmark = pytest.mark.postgres
+chains = schema.chains
+ROW = samples.with_parents(chains)[0][1]
+
+
+async def _add(db: Database, chain_id: int) -> None:
+    async with db.write() as conn:
+        await conn.execute(insert(chains).values(ROW | {"chain_id": chain_id, "name": f"chain {chain_id}"}))
+
+
+async def _count(db: Database) -> int:
+    async with db.read() as conn:
+        return (await conn.execute(select(func.count()).select_from(chains))).scalar_one()
+
+
+async def test_server__stopped_and_started__is_unavailable_meanwhile(
+    postgres_db: Database, postgres_server: PostgresServer
+) -> None:
+    await asyncio.gather(*(_add(postgres_db, number) for number in range(5)))
+    with postgres_server.stopped():
+        for _ in range(3):
+            with pytest.raises(StorageUnavailable):
+                await _add(postgres_db, 99)
+            with pytest.raises(StorageUnavailable):
+                await _count(postgres_db)
+    await asyncio.gather(*(_add(postgres_db, number) for number in range(5, 10)))
+    assert await _count(postgres_db) == 10
+
+
+async def test_server__crashes_within_a_transaction__nothing_of_it_is_kept(
+    postgres_db: Database, postgres_server: PostgresServer
+) -> None:
+    try:
+        with pytest.raises(StorageUnavailable):
+            async with postgres_db.write() as conn:
+                await conn.execute(insert(chains).values(ROW))
+                postgres_server.stop(signal.SIGKILL)
+                await conn.execute(update(chains).values(head_number=1))
+    finally:
+        postgres_server.start()
+    assert await _count(postgres_db) == 0
+    await _add(postgres_db, 1)
+    assert await _count(postgres_db) == 1
+
+
+async def test_server__crashes_before_the_commit__nothing_of_it_is_kept(
+    postgres_db: Database, postgres_server: PostgresServer
+) -> None:
+    try:
+        with pytest.raises(StorageUnavailable):
+            async with postgres_db.write() as conn:
+                await conn.execute(insert(chains).values(ROW))
+                postgres_server.stop(signal.SIGKILL)
+    finally:
+        postgres_server.start()
+    assert await _count(postgres_db) == 0
+
+
+async def test_backend__terminated_by_an_operator__is_unavailable(postgres_db: Database) -> None:
+    with pytest.raises(StorageUnavailable):
+        async with postgres_db.write() as conn:
+            pid = (await conn.execute(text("SELECT pg_backend_pid()"))).scalar_one()
+            async with postgres_db.write() as other:
+                await other.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
+            await conn.execute(text("SELECT 1"))
+    assert await _count(postgres_db) == 0
+
+
+async def test_open__no_server__is_unavailable(postgres_server: PostgresServer) -> None:
+    url = postgres_server.url(TEMPLATE)
+    with postgres_server.stopped(), pytest.raises(StorageUnavailable):
+        await Database.open(url)
+
+
+async def test_open__no_such_database__is_unavailable_and_names_it(postgres_server: PostgresServer) -> None:
+    with pytest.raises(StorageUnavailable, match="no_such_database"):
+        await Database.open(postgres_server.url("no_such_database"))
+
+
+async def test_deadlock__one_is_unavailable_the_other_commits(postgres_db: Database) -> None:
+    await _add(postgres_db, 1)
+    await _add(postgres_db, 2)
+    both_hold_one = asyncio.Barrier(2)
+
+    async def lock(first: int, second: int) -> None:
+        async with postgres_db.write() as conn:
+            await conn.execute(update(chains).where(chains.c.chain_id == first).values(head_number=1))
+            await both_hold_one.wait()
+            await conn.execute(update(chains).where(chains.c.chain_id == second).values(head_number=1))
+
+    outcomes = await asyncio.gather(lock(1, 2), lock(2, 1), return_exceptions=True)
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["NoneType", "StorageUnavailable"]
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "is_transient"),
+    [
+        ("08006", True),  # connection failure
+        ("25006", True),  # read-only: a standby not promoted yet
+        ("40001", True),  # serialization failure
+        ("53100", True),  # disk full
+        ("53300", True),  # too many connections
+        ("57P01", True),  # admin shutdown
+        ("58030", True),  # I/O error
+        ("22012", False),  # division by zero
+        ("42P01", False),  # no such table
+        ("XX001", False),  # data corrupted
+    ],
+)
+async def test_error__by_its_code__is_unavailable_if_waiting_may_help(
+    postgres_db: Database, sqlstate: str, is_transient: bool
+) -> None:
+    expected: type[Exception] = StorageUnavailable if is_transient else DBAPIError
+    with pytest.raises(expected):
+        async with postgres_db.write() as conn:
+            await conn.exec_driver_sql(f"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{sqlstate}'; END $$")
+
+
+async def _raise_head(db: Database) -> None:
+    async with db.write() as conn:
+        await conn.execute(update(chains).values(head_number=1))
+
+
+def _shorten(monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
+    waits = connect.POSTGRES_BOUND_WAITS
+    shortened = re.sub(rf"'{setting}', '\d+s'", f"'{setting}', '80ms'", waits)
+    assert shortened != waits
+    monkeypatch.setattr(connect, "POSTGRES_BOUND_WAITS", shortened)
+
+
+async def test_wait_for_a_statement__too_long__is_unavailable(
+    postgres_db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _shorten(monkeypatch, "statement_timeout")
+    with pytest.raises(StorageUnavailable, match="statement timeout"):
+        async with postgres_db.read() as conn:
+            await conn.execute(text("SELECT pg_sleep(5)"))
+
+
+async def test_wait_for_a_lock__too_long__is_unavailable(
+    postgres_db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _add(postgres_db, 1)
+    _shorten(monkeypatch, "lock_timeout")
+    async with postgres_db.write() as conn:
+        await conn.execute(update(chains).values(head_number=1))
+        with pytest.raises(StorageUnavailable, match="lock timeout"):
+            await asyncio.create_task(_raise_head(postgres_db))
+
+
+async def test_transaction__idle_too_long__is_unavailable_and_undone(
+    postgres_db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _shorten(monkeypatch, "idle_in_transaction_session_timeout")
+    with pytest.raises(StorageUnavailable):
+        async with postgres_db.write() as conn:
+            await conn.execute(insert(chains).values(ROW))
+            await asyncio.sleep(0.3)
+    assert await _count(postgres_db) == 0
+
+
+async def test_wait_for_a_connection__too_long__is_unavailable(
+    postgres_db_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connect, "POOL_WAIT_S", 0.05)
+    db = await Database.open(postgres_db_url, pool_size=1)
+    try:
+        async with db.read():
+            with pytest.raises(StorageUnavailable, match="QueuePool limit"):
+                await _count(db)
+    finally:
+        await db.dispose()
+
+
+async def test_transactions__settings__are_theirs_alone_and_bounded(postgres_db: Database) -> None:
+    """PgBouncer hands each transaction another connection: nothing may stay behind on one, nothing be prepared."""
+    async with postgres_db.write() as conn:
+        for _ in range(10):
+            assert (await conn.execute(text("SHOW statement_timeout"))).scalar_one() == "30s"
+        assert (await conn.execute(text("SHOW lock_timeout"))).scalar_one() == "10s"
+        assert (await conn.execute(text("SHOW idle_in_transaction_session_timeout"))).scalar_one() == "1min"
+        assert (await conn.execute(text("SHOW application_name"))).scalar_one() == "settler"
+        assert (await conn.execute(text("SELECT count(*) FROM pg_prepared_statements"))).scalar_one() == 0
+        raw = (await conn.get_raw_connection()).driver_connection
+        assert raw is not None
+        await raw.commit()
+        await raw.set_autocommit(True)
+        assert await (await raw.execute("SHOW statement_timeout")).fetchone() == ("0",)
+        await raw.set_autocommit(False)
+
+
+async def test_read__transaction__is_repeatable_and_read_only_and_write_is_not(postgres_db: Database) -> None:
+    async def shown() -> list[tuple[str, str]]:
+        found = []
+        for transaction in (postgres_db.read, postgres_db.write):
+            async with transaction() as conn:
+                isolation = (await conn.execute(text("SHOW transaction_isolation"))).scalar_one()
+                read_only = (await conn.execute(text("SHOW transaction_read_only"))).scalar_one()
+                found.append((isolation, read_only))
+        return found
+
+    expected = [("repeatable read", "on"), ("read committed", "off")]
+    assert await shown() == expected
+    assert await shown() == expected
