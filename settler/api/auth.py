@@ -1,0 +1,117 @@
+"""Who is calling, and what they may do and see.
+
+A key has scopes (`settler.storage.api_keys.Scope`), none of which includes another. A key bound to a merchant sees that
+merchant's objects alone: others' are not there (404), transfers in suspense neither.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from aiohttp import web
+
+from settler.api.errors import Problem
+from settler.domain.invoices import DEFAULT_MERCHANT
+from settler.storage import api_keys
+from settler.storage.api_keys import ApiKey, Scope
+from settler.storage.engine import Database
+
+MAX_KEY_CHARS = 200
+"""Longer than any key we make; what is longer is not looked up."""
+ANONYMOUS = "anonymous"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    name: str
+    """Who, in the audit log."""
+    scopes: frozenset[Scope]
+    merchant: str | None
+    """The merchant whose objects alone it sees; `None`: all."""
+    idempotency_scope: str
+    """Whose idempotency keys its keys are."""
+
+    def require(self, scope: Scope) -> None:
+        """Raises `Problem` 403 without that scope."""
+        if scope not in self.scopes:
+            raise Problem(
+                HTTPStatus.FORBIDDEN,
+                "forbidden",
+                f"this needs a key with scope {scope}; yours has {', '.join(sorted(self.scopes)) or 'none'}",
+            )
+
+    def sees(self, merchant: str | None) -> bool:
+        """Whether an object of that merchant (`None`: of no merchant) is there for this caller."""
+        return self.merchant in {None, merchant}
+
+    def merchant_seen(self, asked: str | None) -> str | None:
+        """The merchant to look for. Raises `Problem` 403 when another's is asked for."""
+        if self.merchant is None:
+            return asked
+        if asked not in {None, self.merchant}:
+            raise Problem(
+                HTTPStatus.FORBIDDEN,
+                "forbidden",
+                f"your key is bound to merchant {self.merchant!r}, not {asked!r}; "
+                "leave merchant out, or use another key",
+            )
+        return self.merchant
+
+    def merchant_of_new(self, asked: str | None) -> str:
+        """Whose a new object is to be. Raises `Problem` 403 when it is to be another's."""
+        return self.merchant_seen(asked) or DEFAULT_MERCHANT
+
+
+EVERYBODY = Caller(
+    name=ANONYMOUS,
+    scopes=frozenset(Scope),
+    merchant=None,
+    idempotency_scope=ANONYMOUS,
+)
+"""Whoever reaches the port, with `auth = "none"`."""
+
+
+async def authenticate(request: web.Request, db: Database) -> Caller:
+    """The caller whose key the request bears. Raises `Problem` 401.
+
+    The key is looked up by its hash: how long that takes says nothing of how much of it was right.
+    """
+    key = _bearer(request)
+    async with db.read() as conn:
+        found = await api_keys.find_live(conn, key)
+    if found is None:
+        raise _unauthenticated("the key is not known, or was revoked", 'Bearer realm="settler", error="invalid_token"')
+    return _caller(found)
+
+
+def _caller(key: ApiKey) -> Caller:
+    return Caller(
+        name=f"api-key:{key.name}",
+        scopes=key.scopes,
+        merchant=key.merchant,
+        idempotency_scope=f"api-key:{key.id}",
+    )
+
+
+def _bearer(request: web.Request) -> str:
+    headers = request.headers.getall("Authorization", [])
+    if len(headers) != 1:
+        said = "there is no Authorization header" if not headers else "Authorization is given more than once"
+        raise _unauthenticated(said, 'Bearer realm="settler"')
+    scheme, _, key = headers[0].partition(" ")
+    key = key.strip()
+    if scheme.lower() != "bearer" or not key:
+        raise _unauthenticated("Authorization is not of the form `Bearer KEY`", 'Bearer realm="settler"')
+    if len(key) > MAX_KEY_CHARS or not key.isascii() or not key.isprintable():
+        raise _unauthenticated("this cannot be a key of ours", 'Bearer realm="settler", error="invalid_token"')
+    return key
+
+
+def _unauthenticated(what: str, challenge: str) -> Problem:
+    return Problem(
+        HTTPStatus.UNAUTHORIZED,
+        "unauthenticated",
+        f"{what}; send `Authorization: Bearer KEY` with a key from `settler api-key create`",
+        headers={"WWW-Authenticate": challenge},
+    )

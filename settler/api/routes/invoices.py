@@ -1,0 +1,82 @@
+"""`/v1/invoices`: make, show, list, cancel."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from aiohttp import web
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from settler.api.answers import Answer, ok, page, split
+from settler.api.call import Call
+from settler.api.errors import not_found
+from settler.api.idempotency import write_once
+from settler.api.models import InvoiceCancel, InvoiceCreate
+from settler.api.queries import InvoiceQuery, NoQuery
+from settler.domain.drafting import draft
+from settler.domain.ids import ENTROPY_BYTES, InvoiceId
+from settler.domain.invoices import Invoice
+from settler.domain.views import Json
+from settler.storage import invoices, reading
+
+
+async def create_invoice(call: Call) -> web.StreamResponse:
+    call.query(NoQuery)
+    services = call.services
+
+    async def effect(conn: AsyncConnection, body: InvoiceCreate) -> Answer:
+        request = body.to_request(call.caller.merchant_of_new(body.merchant))
+        now = services.clock.now()
+        drafted = draft(request, catalog=services.catalog, defaults=services.defaults, now=now)
+        invoice = await invoices.insert(conn, drafted, now=now, entropy=services.entropy(ENTROPY_BYTES))
+        return Answer(status=HTTPStatus.CREATED, body=await _view(conn, invoice))
+
+    return await write_once(call, InvoiceCreate, effect)
+
+
+async def list_invoices(call: Call) -> web.StreamResponse:
+    query = call.query(InvoiceQuery)
+    async with call.services.db.read() as conn:
+        found = await invoices.find(
+            conn,
+            status=query.status,
+            reference=query.reference,
+            merchant=call.caller.merchant_seen(query.merchant),
+            exception=query.exception,
+            before=query.beyond,
+            limit=query.limit + 1,
+        )
+        shown, next_cursor = split(found, query.limit)
+        return page(await reading.invoice_views(conn, shown), next_cursor)
+
+
+async def show_invoice(call: Call) -> web.StreamResponse:
+    call.query(NoQuery)
+    async with call.services.db.read() as conn:
+        return ok(await _view(conn, await _own(call, conn)))
+
+
+async def cancel_invoice(call: Call) -> web.StreamResponse:
+    call.query(NoQuery)
+
+    async def effect(conn: AsyncConnection, body: InvoiceCancel) -> Answer:
+        invoice = await _own(call, conn)
+        canceled = await invoices.cancel(
+            conn, invoice.id, now=call.services.clock.now(), who=call.caller.name, reason=body.reason
+        )
+        return Answer(body=await _view(conn, canceled))
+
+    return await write_once(call, InvoiceCancel, effect)
+
+
+async def _own(call: Call, conn: AsyncConnection) -> Invoice:
+    """The invoice the path names, if the caller may see it; else 404."""
+    id_ = InvoiceId(call.id("inv", "invoice"))
+    invoice = await invoices.get(conn, id_)
+    if invoice is None or not call.caller.sees(invoice.merchant):
+        raise not_found(f"there is no invoice {id_}")
+    return invoice
+
+
+async def _view(conn: AsyncConnection, invoice: Invoice) -> Json:
+    return (await reading.invoice_views(conn, [invoice]))[0]

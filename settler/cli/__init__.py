@@ -1,0 +1,46 @@
+"""The command line: `settler …`. Reads arguments, calls the verbs of the layers below, prints tables or JSON.
+
+Promises: exit 0 fine, 1 a problem was found, 2 wrong usage or configuration; an expected error is one line on
+stderr that says what, where and what to do, and nothing was stored then; `--json` prints the objects of the
+API and nothing else on stdout. What does not belong here: decisions, SQL. Modules load what is heavy inside
+their commands, so that `settler --help` answers at once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+__all__ = ["main"]
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs one command and returns the exit code. `args`: default those of the process."""
+    import typer
+
+    from settler.cli.app import app
+    from settler.cli.failures import lines_and_code
+
+    try:
+        code = app(list(sys.argv[1:] if args is None else args), standalone_mode=False, prog_name="settler")
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        _close_stdout()
+        return 1
+    except typer.Abort:
+        return 130
+    except Exception as error:
+        explained = lines_and_code(error)
+        if explained is None:
+            raise
+        lines, code = explained
+        for line in lines:
+            print(line, file=sys.stderr)
+    return int(code or 0)
+
+
+def _close_stdout() -> None:
+    """The reader went away (`| head`): without this Python complains once more when it flushes at the end."""
+    import os
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

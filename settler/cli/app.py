@@ -1,0 +1,45 @@
+"""All commands, put together."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from settler import __version__
+from settler.cli import api_keys, chains, check, daemon, invoices, settlements, transfers, webhooks
+
+app = typer.Typer(
+    help="Watches chains for stablecoin transfers, matches them to invoices, and settles what is final.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        print(f"settler {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def settler(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+app.command("demo")(daemon.demo)
+app.command("run")(daemon.run)
+app.command("migrate")(daemon.migrate)
+app.command("check")(check.check)
+app.add_typer(invoices.app, name="invoice")
+app.add_typer(transfers.app, name="transfer")
+app.add_typer(settlements.app, name="settlement")
+app.add_typer(chains.app, name="chain")
+app.add_typer(webhooks.app, name="webhook")
+app.add_typer(api_keys.app, name="api-key")

@@ -1,0 +1,83 @@
+"""`settler run`, `settler demo`, `settler migrate`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from settler.cli.failures import USAGE, Failure
+from settler.cli.options import CONFIG, Config
+
+
+def run(
+    config: Config = CONFIG,
+    shadow: Annotated[
+        bool, typer.Option("--shadow", help="Watch and match, but send nothing out: no webhooks.")
+    ] = False,
+) -> int:
+    """The daemon: every configured chain, the API, webhooks."""
+    from settler import logs
+    from settler.config import load
+
+    settings = load(config)
+    logs.configure(settings.runtime.log_format, settings.runtime.log_level)
+    from settler.runtime import supervisor
+
+    try:
+        return supervisor.run_daemon(settings, shadow=shadow)
+    except supervisor.SchemaMismatch as error:
+        raise Failure(str(error), code=USAGE) from error
+    except OSError as error:
+        raise Failure(f"api.listen: cannot listen on {settings.api.listen}: {error.strerror or error}") from error
+
+
+def demo(
+    invoices: Annotated[int, typer.Option("--invoices", min=1, max=50, help="How many to make and pay.")] = 3,
+    exit_when_settled: Annotated[
+        bool, typer.Option("--exit-when-settled", help="End once all are settled, instead of running on.")
+    ] = False,
+) -> int:
+    """The main job on this machine, on a local chain, with nothing to configure."""
+    from settler.anvil import AnvilError
+    from settler.config import anvil_program
+    from settler.demo import run_demo
+
+    try:
+        return run_demo(invoices=invoices, exit_when_settled=exit_when_settled, anvil=anvil_program())
+    except AnvilError as error:
+        raise Failure(str(error)) from error
+
+
+def migrate(config: Config = CONFIG) -> None:
+    """Creates the tables of the database, or upgrades them to this release."""
+    import asyncio
+
+    from settler.cli.opened import quiet_logs
+    from settler.config import load
+
+    settings = load(config)
+    quiet_logs()
+    print(asyncio.run(_migrate(settings.database_url)))
+
+
+async def _migrate(url: str) -> str:
+    from settler.storage import migrate as migrations
+    from settler.storage.engine import Database
+
+    db = await Database.open(url, pool_size=1)
+    try:
+        before = await migrations.state(db)
+        await migrations.upgrade_open(db)
+        after = await migrations.state(db)
+    finally:
+        await db.dispose()
+    if not isinstance(after, migrations.Current):
+        raise Failure("another settler changed the database meanwhile; run settler migrate again")
+    match before:
+        case migrations.Current():
+            return f"the database is at revision {after.revision} already"
+        case migrations.Empty():
+            return f"created the tables, revision {after.revision}"
+        case migrations.Behind(revision=revision) | migrations.Ahead(revision=revision):
+            return f"upgraded the database from revision {revision} to {after.revision}"

@@ -1,0 +1,160 @@
+"""What a chain's provider says, held against the configuration: one finding a question."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from chains.address import to_checksum
+from chains.errors import BlockNotFound, ChainError, MethodUnsupported, RangeTooWide
+from chains.model import Address, BlockNumber, BlockRef, BlockSpan, LogQuery, Tag, Token
+from chains.reader import ChainReader
+from chains.registry import known_token
+from settler.config import ChainSettings
+from settler.domain.finality import ByTag, TagFault, tag_fault
+
+ATTEMPTS = 2
+"""Of each call: a table that is there in seconds is better than one more try."""
+LOG_SPANS = (10_000, 5_000, 2_000, 1_000, 500, 100, 10, 1)
+"""Blocks asked for in one eth_getLogs, until one is accepted: the limits providers have."""
+MAX_HEAD_AGE_S = 120.0
+"""Or `_BLOCKS_LATE` blocks, whichever is more."""
+_BLOCKS_LATE = 20
+_CLOCK_SKEW_S = 60.0
+_NOBODY = Address(bytes(19) + b"\x2a")
+"""Asked for as a recipient: nobody is paid there, so only the width of the range is tried."""
+_TAG_STUCK_AFTER_S = 86_400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    check: str
+    result: Literal["ok", "note", "wrong"]
+    """`note`: worth knowing, no reason to exit with 1."""
+    detail: str
+
+
+async def findings(chain: ChainSettings, reader: ChainReader, *, now: datetime) -> list[Finding]:
+    """Everything about one chain. Never raises `ChainError`: what cannot be asked is a finding."""
+    try:
+        chain_id = await reader.chain_id()
+        head = (await reader.headers([Tag.LATEST]))[0]
+    except ChainError as error:
+        return [_wrong("rpc", f"{error}; see that the provider runs and the URL is right")]
+    if chain_id != chain.chain_id:
+        return [
+            _wrong("chain id", f"the provider serves {chain_id}, configured is {chain.chain_id}; mend rpc or chain_id")
+        ]
+    found = [_ok("chain id", f"{chain_id} at {chain.provider}")]
+    if head is None:
+        return [*found, _wrong("head", "the provider has no latest block; use another")]
+    found.append(_head(chain, head, now))
+    if chain.start_block != "latest" and chain.start_block > head.number:
+        found.append(_wrong("start block", f"{chain.start_block} is above the head {head.number}; lower it"))
+    questions: list[tuple[str, Awaitable[Finding]]] = [
+        *((f"tag {tag}", _tag(chain, reader, tag, head)) for tag in (Tag.SAFE, Tag.FINALIZED)),
+        ("log range", _log_range(chain, reader, head)),
+        *((f"token {token.symbol}", _token(reader, token)) for token in chain.tokens),
+    ]
+    return found + [await _asked(check, answer) for check, answer in questions]
+
+
+async def _asked(check: str, answer: Awaitable[Finding]) -> Finding:
+    try:
+        return await answer
+    except ChainError as error:
+        return _wrong(check, str(error))
+
+
+def _head(chain: ChainSettings, head: BlockRef, now: datetime) -> Finding:
+    age_s = (now - head.time).total_seconds()
+    block_time_s = 0.0 if chain.facts is None else chain.facts.block_time_s
+    shown = f"block {head.number}, {age_s:.0f} s old"
+    if age_s < -_CLOCK_SKEW_S:
+        return _wrong("head", f"{shown}: it is from the future; set this machine's clock")
+    if block_time_s > 0 and age_s > max(MAX_HEAD_AGE_S, _BLOCKS_LATE * block_time_s):
+        return _wrong("head", f"{shown}: the provider lags, or the chain stands still")
+    return _ok("head", shown)
+
+
+async def _tag(chain: ChainSettings, reader: ChainReader, tag: Tag, head: BlockRef) -> Finding:
+    policy = chain.finality
+    is_used = isinstance(policy, ByTag) and policy.tag is tag
+    try:
+        tagged, head = await _tag_and_head(reader, tag, head)
+    except MethodUnsupported as error:
+        tagged, why = None, str(error)
+    else:
+        why = "the node does not answer it"
+    if tagged is None:
+        if is_used:
+            return _wrong(f"tag {tag}", f"{why}; choose another finality or provider")
+        return _note(f"tag {tag}", "not supported; not used either")
+    shown = f"block {tagged.number}, {head.number - tagged.number} behind the head"
+    fault = tag_fault(head=head, tagged=tagged, is_instant=False, stuck_after_s=_TAG_STUCK_AFTER_S)
+    if fault is None:
+        return _ok(f"tag {tag}", shown)
+    # Equal to the head is right where blocks are final at once, and of a young chain.
+    if not is_used or fault is TagFault.EQUALS_HEAD:
+        return _note(f"tag {tag}", f"{shown}: {fault.value}")
+    return _wrong(f"tag {tag}", f"{shown}: {fault.value}; choose another finality or provider")
+
+
+async def _tag_and_head(reader: ChainReader, tag: Tag, head: BlockRef) -> tuple[BlockRef | None, BlockRef]:
+    """The tagged block beside the head of the same moment."""
+    tagged, latest = await reader.headers([tag, Tag.LATEST])
+    return tagged, latest or head
+
+
+async def _log_range(chain: ChainSettings, reader: ChainReader, head: BlockRef) -> Finding:
+    """The widest of `LOG_SPANS` (or of what the provider suggests) that it answers, up to the head."""
+    query = LogQuery(tokens=frozenset(t.address for t in chain.tokens), recipients=frozenset({_NOBODY}))
+    at_most = LOG_SPANS[0]
+    for span in LOG_SPANS:
+        if span > at_most:
+            continue
+        first = BlockNumber(max(0, head.number - span + 1))
+        asked = BlockSpan(first=first, last=head.number)
+        try:
+            await reader.read_span(asked, query)
+        except RangeTooWide as error:
+            at_most = error.max_span or span - 1
+            continue
+        except BlockNotFound:
+            return _wrong("log range", "the provider forgot its own head: several nodes answer, and they disagree")
+        return _ok("log range", f"{len(asked)} blocks in one eth_getLogs" + ("" if first else " (all there are)"))
+    return _wrong("log range", "the provider answers eth_getLogs for no range at all; use another")
+
+
+async def _token(reader: ChainReader, token: Token) -> Finding:
+    check = f"token {token.symbol}"
+    facts = await reader.token_facts(token.address)
+    at = to_checksum(token.address)
+    if not facts.has_code:
+        return _wrong(check, f"there is no contract at {at}; correct the address")
+    if facts.decimals != token.decimals:
+        said = "nothing" if facts.decimals is None else facts.decimals
+        return _wrong(check, f"decimals() of {at} answers {said}, configured are {token.decimals}; correct it")
+    shown = f"{facts.symbol or '(no symbol)'}, {facts.decimals} decimals, {at}"
+    if facts.symbol == (token.onchain_symbol or token.symbol):
+        return _ok(check, shown)
+    known = known_token(token.chain_id, token.symbol)
+    if known is not None and known.token.address == token.address and known.is_symbol_known:
+        return _wrong(
+            check, f"{shown}: the symbol should be {token.onchain_symbol or token.symbol}; is this the chain?"
+        )
+    return _note(check, f"{shown}: it calls itself otherwise")
+
+
+def _ok(check: str, detail: str) -> Finding:
+    return Finding(check=check, result="ok", detail=detail)
+
+
+def _note(check: str, detail: str) -> Finding:
+    return Finding(check=check, result="note", detail=detail)
+
+
+def _wrong(check: str, detail: str) -> Finding:
+    return Finding(check=check, result="wrong", detail=detail)

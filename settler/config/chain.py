@@ -1,0 +1,229 @@
+"""One `[chains.NAME]` table with the registry's facts: which chain it is, its tokens, when its blocks are
+final.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from chains import registry
+from chains.address import to_checksum
+from chains.model import BlockNumber, ChainId, Token
+from chains.registry import ChainFacts
+from settler.config.errors import Path, Problem, key_of
+from settler.config.tables import ChainTable, TokenTable
+from settler.config.values import CHAIN_NAME, FINALITY_FORMS
+from settler.domain.drafting import ChainOffer
+from settler.domain.finality import ByTag, FinalityPolicy
+
+POLL_INTERVAL_S = 2.0
+"""Where the block time is unknown."""
+_POLL_BOUNDS_S = (0.5, 4.0)
+"""Below: a provider's budget spent on looking. Above: a payment shows late."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainSettings:
+    name: str
+    chain_id: ChainId
+    rpc: SecretStr = field(repr=False)
+    """The provider's URL. It may hold a key: shown as `provider` only."""
+    start_block: BlockNumber | Literal["latest"]
+    finality: FinalityPolicy
+    poll_interval_s: float
+    """Seconds between two looks at the head."""
+    tokens: tuple[Token, ...]
+    facts: ChainFacts | None
+    """What the registry knows of this chain id; `None` for a chain it does not know."""
+
+    @property
+    def provider(self) -> str:
+        """The host of `rpc`: what logs, metrics and tables call it."""
+        return urlsplit(self.rpc.get_secret_value()).hostname or ""
+
+    def finality_policy(self) -> FinalityPolicy:
+        return self.finality
+
+    def offer(self) -> ChainOffer:
+        """The chain as an invoice may name it."""
+        return ChainOffer(name=self.name, chain_id=self.chain_id, tokens={t.symbol: t for t in self.tokens})
+
+
+def resolve(name: str, table: ChainTable, refused: Iterable[Path]) -> tuple[ChainSettings | None, list[Problem]]:
+    """The settings of a chain, or what is wrong with them. `refused`: paths of the file that have their
+    problem already.
+    """
+    return _Resolver(name, table, frozenset(refused)).resolve()
+
+
+class _Resolver:
+    """Collects problems of one chain table; what depends on a refused value is not judged."""
+
+    def __init__(self, name: str, table: ChainTable, refused: frozenset[Path]) -> None:
+        self._name = name
+        self._table = table
+        self._at: Path = ("chains", name)
+        self._refused = {path[2:] for path in refused if path[:2] == self._at}
+        self._problems: list[Problem] = []
+
+    def resolve(self) -> tuple[ChainSettings | None, list[Problem]]:
+        self._check_name()
+        self._check_later_features()
+        chain_id = None if self._is_refused("chain_id") else self._chain_id()
+        facts = None if chain_id is None else registry.chain_by_id(chain_id)
+        rpc = None if self._is_refused("rpc") else self._rpc()
+        finality = None
+        if chain_id is not None and not self._is_refused("finality"):
+            finality = self._finality(facts)
+        tokens = self._tokens(chain_id, facts)
+        if chain_id is None or rpc is None or finality is None or self._problems or self._refused:
+            return None, self._problems
+        table = self._table
+        return ChainSettings(
+            name=self._name,
+            chain_id=chain_id,
+            rpc=rpc,
+            start_block="latest" if table.start_block == "latest" else BlockNumber(table.start_block),
+            finality=finality,
+            poll_interval_s=_default_poll_interval_s(facts) if table.poll_interval_s is None else table.poll_interval_s,
+            tokens=tokens,
+            facts=facts,
+        ), []
+
+    def _problem(self, below: Path, message: str) -> None:
+        self._problems.append(Problem(key_of(self._at + below), message))
+
+    def _is_refused(self, key: str) -> bool:
+        return any(path[:1] == (key,) for path in self._refused)
+
+    def _check_name(self) -> None:
+        if not CHAIN_NAME.fullmatch(self._name):
+            self._problem((), "is no name for a chain; give 1 to 32 of a-z, 0-9 and -, like base")
+
+    def _check_later_features(self) -> None:
+        """Known keys whose feature comes with a later version: refused, never ignored."""
+        table = self._table
+        if "tiers" in table.model_fields_set:
+            self._problem(("tiers",), "this version has no amount tiers yet; remove it")
+        if table.quorum != 1:
+            self._problem(("quorum",), f"{table.quorum}: this version asks one provider; write 1, or remove it")
+        if table.proof != "none":
+            self._problem(("proof",), '"receipts": this version has no proofs yet; write "none"')
+
+    def _chain_id(self) -> ChainId | None:
+        given, known = self._table.chain_id, registry.known_chain(self._name)
+        if known is None and given is None:
+            near = get_close_matches(self._name, [c.key for c in registry.all_chains()], n=1)
+            hint = f", or did you mean chains.{near[0]}?" if near else ""
+            self._problem(("chain_id",), f"is missing, and no known chain is called {self._name!r}; give its id{hint}")
+            return None
+        if known is not None and given is not None and given != known.chain_id:
+            self._problem(
+                ("chain_id",),
+                f"{given} is not the id of {known.name}, which is {known.chain_id}; "
+                "correct it, or give this chain another name",
+            )
+            return known.chain_id
+        return known.chain_id if given is None and known is not None else ChainId(given or 0)
+
+    def _rpc(self) -> SecretStr | None:
+        urls = self._table.rpc
+        if not urls:
+            self._problem(("rpc",), "is missing; give the http(s):// URL of the chain's provider")
+            return None
+        if len(urls) > 1:
+            self._problem(("rpc",), f"{len(urls)} URLs: this version takes one provider a chain; keep one")
+            return None
+        return urls[0]
+
+    def _finality(self, facts: ChainFacts | None) -> FinalityPolicy | None:
+        if self._table.finality is not None:
+            return self._table.finality
+        if facts is not None and facts.finality is not None:
+            return ByTag(tag=facts.finality.tag, min_depth=facts.finality.min_depth)
+        why = "the chain is not known" if facts is None else f"what {facts.name}'s tags mean is not verified"
+        self._problem(("finality",), f"is missing, and {why}; {FINALITY_FORMS}")
+        return None
+
+    # -- tokens ------------------------------------------------------------------------------------------
+
+    def _tokens(self, chain_id: ChainId | None, facts: ChainFacts | None) -> tuple[Token, ...]:
+        found: list[tuple[Path, Token]] = []
+        given = self._table.token
+        for symbol, table in given.items():
+            token = self._given(chain_id, symbol, table)
+            if token is not None:
+                found.append((("token", symbol), token))
+        for index, symbol in enumerate(self._table.tokens):
+            if symbol in given or ("token", symbol) in {path[:2] for path in self._refused}:
+                continue
+            if chain_id is None:
+                continue
+            known = registry.token(chain_id, symbol)
+            if known is None:
+                self._problem(("tokens", index), self._unknown_token(chain_id, symbol, facts))
+            else:
+                found.append((("tokens", index), known))
+        self._check_distinct(found)
+        has_any = found or given or self._table.tokens
+        if not (has_any or self._is_refused("token") or self._is_refused("tokens")):
+            self._problem(("tokens",), f"is missing; name at least one token{_known_symbols(chain_id)}")
+        return tuple(token for _, token in found)
+
+    def _given(self, chain_id: ChainId | None, symbol: str, table: TokenTable) -> Token | None:
+        below: Path = ("token", symbol)
+        is_whole = True
+        for name, value, remedy in (
+            ("address", table.address, "give the contract's checksummed address"),
+            ("decimals", table.decimals, "give what the contract's decimals() answers"),
+        ):
+            if value is None:
+                is_whole = False
+                if (*below, name) not in self._refused:
+                    self._problem((*below, name), f"is missing; {remedy}")
+        if chain_id is None or not is_whole or table.address is None or table.decimals is None:
+            return None
+        return Token(
+            chain_id=chain_id,
+            symbol=symbol,
+            address=table.address,
+            decimals=table.decimals,
+            currency=table.currency,
+        )
+
+    def _unknown_token(self, chain_id: ChainId, symbol: str, facts: ChainFacts | None) -> str:
+        name = facts.name if facts is not None else f"chain {chain_id}"
+        return (
+            f"{symbol!r} is not known on {name}{_known_symbols(chain_id)}; "
+            f"or give its address and decimals in [chains.{self._name}.token.{symbol}]"
+        )
+
+    def _check_distinct(self, found: list[tuple[Path, Token]]) -> None:
+        """One symbol an address and one address a symbol: both name a token elsewhere."""
+        seen: dict[str, Path] = {}
+        for path, token in found:
+            for name in (to_checksum(token.address), token.symbol):
+                before = seen.setdefault(name, path)
+                if before != path:
+                    other = key_of(self._at + before)
+                    self._problem(path, f"{name} is named by {other} already; remove one of the two")
+                    break
+
+
+def _known_symbols(chain_id: ChainId | None) -> str:
+    symbols = sorted({k.token.symbol for k in registry.all_tokens() if k.token.chain_id == chain_id})
+    return f"; known there: {', '.join(symbols)}" if symbols else ""
+
+
+def _default_poll_interval_s(facts: ChainFacts | None) -> float:
+    """Half a block: a payment is seen half a block after its own, on average."""
+    if facts is None:
+        return POLL_INTERVAL_S
+    low, high = _POLL_BOUNDS_S
+    return min(high, max(low, facts.block_time_s / 2))

@@ -1,0 +1,193 @@
+"""The tables of the file, each field with its meaning, unit and default. Shape and ranges only.
+
+What needs facts from elsewhere (the registry of chains and tokens) is resolved in `settler.config.chain`;
+chain tables therefore have no required fields here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, SecretStr
+
+from chains.address import parse_address
+from chains.model import Address
+from chains.registry import DECIMALS_MAX
+from settler.config.values import (
+    Listen,
+    parse_currency,
+    parse_database_url,
+    parse_finality,
+    parse_listen,
+    parse_rpc,
+    parse_start_block,
+    parse_symbol,
+    parse_tolerance,
+    tolerance_units,
+)
+from settler.domain.drafting import MAX_EXPIRES_IN_S
+from settler.domain.finality import FinalityPolicy
+from settler.domain.settlement import LatePolicy
+
+__all__ = [
+    "ApiSettings",
+    "ChainTable",
+    "DatabaseSettings",
+    "File",
+    "InvoiceSettings",
+    "PolicyTable",
+    "RuntimeSettings",
+    "TokenTable",
+    "WebhookSettings",
+]
+
+
+def _not_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError(f"{str(value).lower()} is not a number; write the number itself")
+    return value
+
+
+def _between(low: float, high: float, unit: str) -> Callable[[Any], Any]:
+    def check(value: float) -> float:
+        if not low <= value <= high:
+            raise ValueError(f"{value} is out of range; give {low:,} to {high:,} {unit}".replace(",", "_"))
+        return value
+
+    return check
+
+
+def _address(text: Any) -> Address:
+    if not isinstance(text, str):
+        raise ValueError("is not text; write the checksummed address in quotes")
+    return parse_address(text)
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        arbitrary_types_allowed=True,
+        use_attribute_docstrings=True,
+    )
+
+
+class DatabaseSettings(_Table):
+    url: Annotated[SecretStr, AfterValidator(parse_database_url)] = SecretStr("sqlite:///settler.db")
+    """`sqlite:///relative.db`, `sqlite:////absolute.db`, or `postgresql://user@host/name`; may hold a
+    password.
+    """
+
+
+class ApiSettings(_Table):
+    listen: Annotated[Listen, BeforeValidator(parse_listen)] = Listen(host="127.0.0.1", port=8080)
+    """Address and port of the API, `/metrics` and health. Loopback by default: opening it up is a
+    decision.
+    """
+    auth: Literal["keys", "none"] = "keys"
+    """`keys`: every call under `/v1` needs a key. `none` (only on loopback): for trying things out."""
+
+
+class InvoiceSettings(_Table):
+    expires_in_s: Annotated[int, BeforeValidator(_not_bool), AfterValidator(_between(1, MAX_EXPIRES_IN_S, "s"))] = 3_600
+    """Seconds an invoice waits to be paid unless it says otherwise. An hour: a checkout, not a contract."""
+    monitoring_s: Annotated[int, BeforeValidator(_not_bool), AfterValidator(_between(0, MAX_EXPIRES_IN_S, "s"))] = (
+        86_400
+    )
+    """Seconds after expiry in which late money is still recognised as this invoice's. A day: slow
+    exchanges.
+    """
+    underpayment_tolerance_bps: Annotated[
+        int, BeforeValidator(_not_bool), AfterValidator(_between(0, 1_000, "bps"))
+    ] = 0
+    """Basis points of the amount that may be missing. Bounded at a tenth: more is another price, not a
+    tolerance.
+    """
+    underpayment_tolerance_max: Annotated[str, AfterValidator(parse_tolerance)] = "0"
+    """What may be missing at most, in the invoice's currency; the smaller of the two counts. 0: the exact
+    amount.
+    """
+    late: LatePolicy = LatePolicy.HOLD
+    """Late money within `monitoring_s`: `hold` until an operator decides, or `accept`. Hold: prices may have
+    moved.
+    """
+
+    @property
+    def tolerance_max(self) -> int:
+        """`underpayment_tolerance_max` in units of 10**-`FINEST_SCALE` of the currency."""
+        return tolerance_units(self.underpayment_tolerance_max)
+
+
+class PolicyTable(_Table):
+    depeg_floor: object = None
+    """Reserved: a version with price feeds reads it."""
+
+
+class WebhookSettings(_Table):
+    allow_private_addresses: bool = False
+    """Whether endpoints may resolve to private, loopback and link-local addresses. False: they would reach
+    what only this host may reach (SSRF).
+    """
+
+
+class RuntimeSettings(_Table):
+    drain_timeout_s: Annotated[float, BeforeValidator(_not_bool), AfterValidator(_between(0.1, 300, "s"))] = 10.0
+    """Seconds a stop waits for ticks and requests under way before they are cancelled. 10: below the 30 that
+    container schedulers allow; a cancelled tick is only read again.
+    """
+    log_format: Literal["auto", "json", "console"] = "auto"
+    """`auto`: readable on a terminal, JSON lines elsewhere."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class TokenTable(_Table):
+    """A token given by the operator; `address` and `decimals` are required."""
+
+    address: Annotated[Address | None, BeforeValidator(_address)] = None
+    """EIP-55 checksummed: a typing error in another form cannot be seen."""
+    decimals: Annotated[
+        int | None, BeforeValidator(_not_bool), AfterValidator(_between(0, DECIMALS_MAX, "decimals"))
+    ] = None
+    """Of this contract on this chain; `settler check` and every start compare it with `decimals()`."""
+    currency: Annotated[str, AfterValidator(parse_currency)] = "USD"
+    """What one token stands for."""
+
+
+class ChainTable(_Table):
+    chain_id: Annotated[int | None, BeforeValidator(_not_bool), AfterValidator(_between(1, 2**53 - 1, ""))] = None
+    """EIP-155 id. Left out for names of the registry."""
+    rpc: Annotated[tuple[SecretStr, ...], BeforeValidator(parse_rpc)] = ()
+    """The provider's URL, http(s). One in this version."""
+    start_block: Annotated[int | Literal["latest"], BeforeValidator(parse_start_block)] = "latest"
+    """First block ever read; `latest`: the head of the first start. Without meaning once the chain was
+    read.
+    """
+    finality: Annotated[FinalityPolicy | None, BeforeValidator(parse_finality)] = None
+    """`finalized`, `safe`, N blocks, or `{ tag, min_depth }`. Default: the registry's recommendation for the
+    chain.
+    """
+    tiers: object = None
+    """Reserved."""
+    quorum: Annotated[int, BeforeValidator(_not_bool)] = 1
+    """Providers that must agree before anything settles. 1 in this version."""
+    proof: Literal["none", "receipts"] = "none"
+    """Whether receipts are proven against header hashes before settling. `none` in this version."""
+    poll_interval_s: Annotated[float | None, BeforeValidator(_not_bool), AfterValidator(_between(0.05, 60, "s"))] = None
+    """Seconds between two looks at the head. Default: half a block, within 0.5 to 4; 2 where the block time
+    is unknown.
+    """
+    tokens: tuple[str, ...] = ()
+    """Symbols from the registry of this chain."""
+    token: dict[Annotated[str, AfterValidator(parse_symbol)], TokenTable] = {}
+    """Tokens given by the operator, by symbol. One given here goes before the registry's of that symbol."""
+
+
+class File(_Table):
+    database: DatabaseSettings = DatabaseSettings()
+    api: ApiSettings = ApiSettings()
+    invoices: InvoiceSettings = InvoiceSettings()
+    policy: PolicyTable = PolicyTable()
+    webhooks: WebhookSettings = WebhookSettings()
+    runtime: RuntimeSettings = RuntimeSettings()
+    chains: dict[str, ChainTable] = {}

@@ -1,0 +1,187 @@
+"""Values of the file that are more than a number or a word. Each reader raises `ValueError` with value and
+remedy.
+
+A reader of a secret (database URL, RPC URL) never repeats it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import SecretStr
+
+from chains.model import Tag
+from settler.domain.errors import InvalidInput
+from settler.domain.finality import ByTag, Depth, FinalityPolicy
+from settler.domain.money import FINEST_SCALE, parse_amount
+
+MAX_DEPTH = 1_000_000
+"""Blocks; months on the fastest chain."""
+MAX_START_BLOCK = 2**63 - 1
+MAX_TOLERANCE = 1_000
+"""In the invoice's currency: a bound on what a slip of the keyboard can give away."""
+_SHOWN_CHARS = 60
+CHAIN_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}", re.ASCII)
+"""It is a label of metrics and part of variables' names."""
+
+
+def shown(value: object) -> str:
+    """A value as an error may show it: short, and nothing of a URL but its host."""
+    if isinstance(value, str) and ("://" in value or "@" in value):
+        return "(a URL)"
+    if isinstance(value, (dict, list)):
+        return "a table" if isinstance(value, dict) else "a list"
+    text = ascii(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 1] + "…"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listen:
+    """An address to listen on."""
+
+    host: str
+    """An IP address or `localhost`; IPv6 without brackets."""
+    port: int
+    """0: any free one."""
+
+    @property
+    def is_loopback(self) -> bool:
+        return self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_listen(value: Any) -> Listen:
+    """`127.0.0.1:8080`, `[::1]:8080`, `localhost:8080`."""
+    if isinstance(value, Listen):
+        return value
+    host, _, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if (_is_ip(bare) or bare == "localhost") and port.isascii() and port.isdecimal() and int(port) <= 65_535:
+        return Listen(host=bare, port=int(port))
+    raise ValueError(f'{shown(value)} is no address and port; write e.g. "127.0.0.1:8080"')
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def parse_database_url(value: SecretStr) -> SecretStr:
+    """As the storage reads it; the message shows no more than its scheme."""
+    from settler.storage.errors import InvalidDatabaseUrl
+    from settler.storage.url import parse_url
+
+    try:
+        parse_url(value.get_secret_value())
+    except InvalidDatabaseUrl as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
+def parse_rpc(value: Any) -> tuple[SecretStr, ...]:
+    """One URL or a list of them."""
+    from chains.rpc import checked_host
+
+    urls = [value] if isinstance(value, str) else value
+    if not isinstance(urls, list) or not all(isinstance(url, str) for url in urls):
+        raise ValueError("is neither a URL in quotes nor a list of such")
+    if not urls or not all(urls):
+        raise ValueError("is empty; give the URL of the chain's provider")
+    if any(url.startswith(("ws://", "wss://")) for url in urls):
+        raise ValueError("WebSocket URLs are not in this version; give the provider's http(s):// URL")
+    for url in urls:
+        checked_host(url)
+    return tuple(SecretStr(url) for url in urls)
+
+
+def parse_start_block(value: Any) -> Any:
+    """`latest` or a number."""
+    if value == "latest":
+        return value
+    number = _whole(value)
+    if number is None or not 0 <= number <= MAX_START_BLOCK:
+        raise ValueError(f'{shown(value)} is no start; write "latest" or a block number')
+    return number
+
+
+FINALITY_FORMS = 'write "finalized", "safe", a number of blocks, or { tag = "finalized", min_depth = 50 }'
+
+
+def parse_finality(value: Any) -> FinalityPolicy:
+    if isinstance(value, (Depth, ByTag)):
+        return value
+    if isinstance(value, dict):
+        return _tag_and_depth(value)
+    number = _whole(value)
+    if number is not None:
+        return Depth(blocks=_depth(number, at_least=1))
+    return ByTag(tag=_tag(value))
+
+
+def _tag_and_depth(value: Mapping[str, Any]) -> ByTag:
+    unknown = sorted(set(value) - {"tag", "min_depth"})
+    if unknown or "tag" not in value:
+        wrong = f"has an unknown key {unknown[0]!r}" if unknown else "has no tag"
+        raise ValueError(f"{wrong}; {FINALITY_FORMS}")
+    min_depth = _whole(value.get("min_depth", 0))
+    if min_depth is None:
+        raise ValueError(f"min_depth {shown(value['min_depth'])} is not a number of blocks; {FINALITY_FORMS}")
+    return ByTag(tag=_tag(value["tag"]), min_depth=_depth(min_depth, at_least=0))
+
+
+def _tag(value: Any) -> Tag:
+    if value not in (Tag.FINALIZED.value, Tag.SAFE.value):
+        raise ValueError(f"{shown(value)} is no finality; {FINALITY_FORMS}")
+    return Tag(value)
+
+
+def _depth(number: int, *, at_least: int) -> int:
+    if not at_least <= number <= MAX_DEPTH:
+        raise ValueError(
+            f"{number} blocks are out of range; give {at_least} to {MAX_DEPTH}"
+            + (": a block with none upon it is not final" if number == 0 else "")
+        )
+    return number
+
+
+def _whole(value: Any) -> int | None:
+    """An integer, also in digits (variables are text); `None` for anything else."""
+    if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,19}", value, re.ASCII):
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def parse_tolerance(value: str) -> str:
+    """A decimal string that `tolerance_units` reads."""
+    if tolerance_units(value) > MAX_TOLERANCE * 10**FINEST_SCALE:
+        raise ValueError(f'{shown(value)} is out of range; give "0" to "{MAX_TOLERANCE}" of the currency')
+    return value
+
+
+def tolerance_units(value: str) -> int:
+    """Units of 10**-`FINEST_SCALE` of the currency."""
+    try:
+        return parse_amount(value, FINEST_SCALE, field="underpayment_tolerance_max")
+    except InvalidInput as error:
+        raise ValueError(error.problem) from None
+
+
+def parse_symbol(value: str) -> str:
+    if not re.fullmatch(r"[^\s\"'\\{}]{1,32}", value) or not value.isprintable():
+        raise ValueError(f"{shown(value)} is no symbol; give 1 to 32 printable characters without spaces and quotes")
+    return value
+
+
+def parse_currency(value: str) -> str:
+    if not re.fullmatch(r"[A-Z][A-Z0-9]{1,11}", value, re.ASCII):
+        raise ValueError(f'{shown(value)} is no currency; write its code in capitals, like "USD"')
+    return value

@@ -1,0 +1,147 @@
+"""What runs for one chain: it is opened, then watched and settled, each in a loop of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from chains.reader import ChainReader
+from settler.clock import Clock
+from settler.domain.errors import Conflict
+from settler.metrics import Metrics
+from settler.runtime.loop import Loop, Watcher
+from settler.runtime.loop import run as run_loop
+from settler.stages.effects import Reporter
+from settler.stages.opening import Refused, open_chain
+from settler.stages.progress import Progress
+from settler.stages.settle import Settle
+from settler.stages.setup import ChainSetup, Judgement
+from settler.stages.watch import Watch
+from settler.storage import chains
+from settler.storage.engine import Database
+
+UNAWAITED_POLLS = 4
+"""Polls between two looks at the final height while no payment waits for it: it costs calls, and only a payment
+the first
+reading missed would show later by that much.
+"""
+REFUSED_PAUSE_S = 10.0
+"""Between two tries to open a chain that is not as configured: a person has to act first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainParts:
+    """All a chain's loops are made of."""
+
+    setup: ChainSetup
+    reader: ChainReader
+    poll_interval_s: float
+    db: Database
+    clock: Clock
+    judgement: Judgement
+    metrics: Metrics
+    watcher: Watcher
+    jitter: Callable[[], float]
+
+
+class Opening:
+    """Tries to open the chain, once a tick, until it is open."""
+
+    def __init__(self, parts: ChainParts) -> None:
+        self._parts = parts
+        self.is_open = False
+
+    async def tick(self) -> Progress:
+        """Raises `Refused` or another `ChainError` while it cannot be opened."""
+        p = self._parts
+        try:
+            async with p.db.write() as conn:
+                await chains.register(
+                    conn,
+                    chain_id=p.setup.chain_id,
+                    name=p.setup.name,
+                    tokens=p.setup.tokens,
+                    now=p.clock.now(),
+                )
+        except Conflict as contradiction:
+            raise Refused(str(contradiction)) from contradiction
+        await open_chain(p.setup, reader=p.reader, db=p.db, clock=p.clock)
+        self.is_open = True
+        return Progress(has_more=False, facts={"state": "open"})
+
+
+async def run_chain(parts: ChainParts, stop: asyncio.Event) -> None:
+    """Opens the chain and runs its two readings until `stop` is set. Raises nothing a node or a database could
+    cause.
+    """
+    opening = Opening(parts)
+
+    async def opening_pause() -> float:
+        return min(parts.poll_interval_s, REFUSED_PAUSE_S)
+
+    await run_loop(_loop(parts, opening, "open", opening_pause, is_done=lambda: opening.is_open), stop)
+    if stop.is_set():
+        return
+    reporter = Reporter(parts.metrics, chain=parts.setup.name, tokens=parts.setup.tokens)
+    watch = Watch(
+        chain=parts.setup,
+        reader=parts.reader,
+        db=parts.db,
+        clock=parts.clock,
+        judgement=parts.judgement,
+        reporter=reporter,
+    )
+    settle = Settle(
+        chain=parts.setup,
+        reader=parts.reader,
+        db=parts.db,
+        clock=parts.clock,
+        judgement=parts.judgement,
+        reporter=reporter,
+    )
+    payment_seen = asyncio.Event()
+
+    def on_watched(progress: Progress) -> None:
+        if any(progress.facts.get(name) for name in ("transfers", "moved", "orphaned")):
+            payment_seen.set()
+
+    async def watch_pause() -> float:
+        return parts.poll_interval_s
+
+    async def settle_pause() -> float:
+        return parts.poll_interval_s * (1 if await settle.is_awaited() else UNAWAITED_POLLS)
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(
+            run_loop(_loop(parts, watch, "watch", watch_pause, on_facts=on_watched), stop),
+            name=f"watch:{parts.setup.name}",
+        )
+        tasks.create_task(
+            run_loop(_loop(parts, settle, "settle", settle_pause, wake=payment_seen), stop),
+            name=f"settle:{parts.setup.name}",
+        )
+
+
+def _loop(
+    parts: ChainParts,
+    stage: Opening | Watch | Settle,
+    name: str,
+    pause_s: Callable[[], Awaitable[float]],
+    *,
+    wake: asyncio.Event | None = None,
+    on_facts: Callable[[Progress], None] | None = None,
+    is_done: Callable[[], bool] = bool,
+) -> Loop:
+    return Loop(
+        stage=stage,
+        name=name,
+        chain=parts.setup.name,
+        pause_s=pause_s,
+        clock=parts.clock,
+        jitter=parts.jitter,
+        watcher=parts.watcher,
+        wake=wake,
+        on_facts=on_facts,
+        is_done=is_done,
+    )

@@ -1,0 +1,272 @@
+"""Builds the daemon from its settings, runs it, and stops it: one TaskGroup, named tasks, a bounded drain.
+
+    start   database, schema, API (so that /readyz can say why not), then a task a chain, expiry, webhooks, gauges
+    stop    SIGTERM or SIGINT: no new ticks; those under way, requests and webhook sends end within
+    `drain_timeout_s`; the rest is
+            cancelled (nothing of it was written); exit 0
+
+One chain's trouble never stops another: a loop raises nothing that a node or the database could cause.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from typing import Any, assert_never
+
+from aiohttp import web
+
+from chains.evm import EvmReader
+from chains.rpc import RpcProvider
+from settler import __version__
+from settler.api.app import make_app, serve
+from settler.clock import Clock, SystemClock
+from settler.config import ChainSettings, Settings
+from settler.domain.finality import describe
+from settler.health import Health
+from settler.logs import get_logger
+from settler.metrics import ChainCalls, Metrics
+from settler.runtime.chain_tasks import ChainParts, run_chain
+from settler.runtime.loop import Loop, Stage
+from settler.runtime.loop import run as run_loop
+from settler.runtime.tally import TallyingObserver
+from settler.runtime.watching import Gauges, TickWatcher
+from settler.stages.dispatch import Dispatch
+from settler.stages.effects import Reporter
+from settler.stages.expire import Expire
+from settler.stages.mute import Mute
+from settler.stages.setup import ChainSetup, Judgement
+from settler.storage import migrate
+from settler.storage.engine import Database
+from settler.storage.errors import StorageError
+from settler.webhook.send import HttpSender
+
+EXPIRE_EVERY_S = 2.0
+DISPATCH_EVERY_S = 0.5
+GAUGES_EVERY_S = 5.0
+INSTANT_FINALITY_S = 2.0
+"""A chain known to be final within this: its finality tag may equal the head."""
+TAG_STUCK_AFTER_S = 86_400.0
+"""At least; on chains known to need longer, four times their longest usual time to finality."""
+
+_log = get_logger(__name__)
+
+
+class SchemaMismatch(StorageError):
+    """The database's tables are not this release's. Caught by the CLI (exit 2), which shows the message."""
+
+
+def run_daemon(settings: Settings, *, shadow: bool = False) -> int:
+    """The daemon as the process's main job: until SIGTERM or SIGINT. Returns the exit code.
+
+    uvloop where it is installed. Raises `SchemaMismatch`, `StorageUnavailable`, `OSError` (the port) before
+    anything runs.
+    """
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        return runner.run(daemon(settings, shadow=shadow))
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's where there is one (it has no Windows), else asyncio's own."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+async def daemon(
+    settings: Settings,
+    *,
+    shadow: bool = False,
+    stop: asyncio.Event | None = None,
+    on_listening: Callable[[str], None] | None = None,
+) -> int:
+    """Runs until `stop` is set, or a signal asks for it if no `stop` is given.
+
+    `on_listening`: told the API's address (`http://host:port`) once it answers. `shadow`: no webhooks are sent.
+    """
+    async with AsyncExitStack() as stack:
+        if stop is None:
+            stop = stack.enter_context(_stop_on_signals())
+        clock = SystemClock()
+        db = await Database.open(settings.database_url)
+        stack.push_async_callback(db.dispose)
+        await _check_schema(db)
+        metrics, health = Metrics(clock, version=__version__), Health(clock)
+        chains = await stack.enter_async_context(_chain_parts(settings, db, clock, metrics, health))
+        runner = await _serve_api(settings, db, clock, metrics, health, chains)
+        stack.push_async_callback(runner.cleanup)
+        address = "http://{}:{}".format(*runner.addresses[0][:2])
+        _log.info("daemon.started", version=__version__, listen=address, chains=sorted(chains), shadow=shadow)
+        if on_listening is not None:
+            on_listening(address)
+        drained = await _run_tasks(settings, db, clock, metrics, chains, stop, health, shadow=shadow)
+        _log.info("daemon.stopped", drained=drained)
+    return 0
+
+
+async def _check_schema(db: Database) -> None:
+    """SQLite is migrated here; PostgreSQL, which others may be using, only by `settler migrate`."""
+    state = await migrate.state(db)
+    match state:
+        case migrate.Current():
+            return
+        case migrate.Ahead(revision=found, head=head):
+            raise SchemaMismatch(
+                f"the database is at schema revision {found}, newer than this settler's {head}; run the newer settler"
+            )
+        case migrate.Behind() | migrate.Empty():
+            if db.dialect != "sqlite":
+                raise SchemaMismatch(
+                    "the database's schema is older than this settler's; run `settler migrate -c FILE` first"
+                )
+            await migrate.upgrade_open(db)
+        case _:
+            assert_never(state)
+
+
+@asynccontextmanager
+async def _chain_parts(
+    settings: Settings, db: Database, clock: Clock, metrics: Metrics, health: Health
+) -> AsyncIterator[dict[str, ChainParts]]:
+    """What each chain's loops are made of; closes the providers at the end."""
+    judgement = Judgement(
+        policy=settings.invoice_policy(), finality=describe({n: c.finality for n, c in settings.chains.items()})
+    )
+    watcher = TickWatcher(
+        db=db, metrics=metrics, health=health, chain_ids={n: c.chain_id for n, c in settings.chains.items()}
+    )
+    async with AsyncExitStack() as stack:
+        parts: dict[str, ChainParts] = {}
+        for name, chain in settings.chains.items():
+            metrics.add_chain(
+                name,
+                providers=[chain.provider],
+                tokens=[t.symbol for t in chain.tokens],
+                stages=("open", "watch", "settle"),
+            )
+            health.expect_chain(name)
+            observer = TallyingObserver(ChainCalls(metrics, chain=name, provider=chain.provider))
+            provider = RpcProvider(chain.rpc.get_secret_value(), observer=observer, name=chain.provider)
+            reader = EvmReader(provider, chain_id=chain.chain_id)
+            stack.push_async_callback(reader.close)
+            parts[name] = ChainParts(
+                setup=_setup(chain),
+                reader=reader,
+                poll_interval_s=chain.poll_interval_s,
+                db=db,
+                clock=clock,
+                judgement=judgement,
+                metrics=metrics,
+                watcher=watcher,
+                jitter=random.random,
+            )
+        yield parts
+
+
+def _setup(chain: ChainSettings) -> ChainSetup:
+    slowest_s = chain.facts.typical_finality_s[1] if chain.facts is not None else 0.0
+    return ChainSetup(
+        name=chain.name,
+        chain_id=chain.chain_id,
+        tokens=chain.tokens,
+        finality=chain.finality,
+        start_block=chain.start_block,
+        is_instant=chain.facts is not None and slowest_s <= INSTANT_FINALITY_S,
+        tag_stuck_after_s=max(TAG_STUCK_AFTER_S, 4 * slowest_s),
+    )
+
+
+async def _serve_api(
+    settings: Settings, db: Database, clock: Clock, metrics: Metrics, health: Health, chains: Mapping[str, ChainParts]
+) -> web.AppRunner:
+    def providers() -> Sequence[Mapping[str, Any]]:
+        return [
+            {"chain": name, "provider": settings.chains[name].provider, "up": health.chain(name).is_provider_up}
+            for name in chains
+        ]
+
+    app = make_app(
+        db=db,
+        clock=clock,
+        catalog=settings.catalog(),
+        defaults=settings.invoice_defaults(),
+        auth=settings.api.auth,
+        metrics=metrics,
+        health=health,
+        providers=providers,
+        entropy=secrets.token_bytes,
+        allow_private_webhooks=settings.webhooks.allow_private_addresses,
+    )
+    return await serve(app, settings.api.listen.host, settings.api.listen.port)
+
+
+async def _run_tasks(
+    settings: Settings,
+    db: Database,
+    clock: Clock,
+    metrics: Metrics,
+    chains: Mapping[str, ChainParts],
+    stop: asyncio.Event,
+    health: Health,
+    *,
+    shadow: bool,
+) -> bool:
+    """All loops, until `stop`; then at most `drain_timeout_s` more. Whether all of them ended by themselves."""
+    watcher = TickWatcher(db=db, metrics=metrics, health=health, chain_ids={})
+    judgement = next(iter(chains.values())).judgement
+    every_token = tuple(t for p in chains.values() for t in p.setup.tokens)
+    sender = HttpSender(clock=clock, allow_private=settings.webhooks.allow_private_addresses)
+    dispatch = Dispatch(db, sender, clock, jitter=random.random, on_attempt=metrics.delivery)
+    expire = Expire(db=db, clock=clock, judgement=judgement, reporter=Reporter(metrics, chain="", tokens=every_token))
+    gauges = Gauges(db=db, metrics=metrics, clock=clock, tokens={(t.chain_id, t.address): t for t in every_token})
+
+    def of_process(stage: Stage, name: str, every_s: float) -> Loop:
+        async def pause_s() -> float:
+            return every_s
+
+        health.expect_loop(name)
+        return Loop(
+            stage=stage, name=name, chain="", pause_s=pause_s, clock=clock, jitter=random.random, watcher=watcher
+        )
+
+    limit = settings.runtime.drain_timeout_s
+    try:
+        async with asyncio.timeout(None) as deadline, asyncio.TaskGroup() as tasks:
+            for name, parts in chains.items():
+                tasks.create_task(run_chain(parts, stop), name=f"chain:{name}")
+            for loop in (
+                of_process(expire, "expire", EXPIRE_EVERY_S),
+                of_process(Mute(db) if shadow else dispatch, "dispatch", DISPATCH_EVERY_S),
+                of_process(gauges, "gauges", GAUGES_EVERY_S),
+            ):
+                tasks.create_task(run_loop(loop, stop), name=loop.name)
+            await stop.wait()
+            health.draining()
+            _log.info("daemon.stopping", drain_timeout_s=limit)
+            deadline.reschedule(asyncio.get_running_loop().time() + limit)
+    except TimeoutError:
+        return False
+    finally:
+        await dispatch.drain(min(limit, 5.0))
+        await sender.close()
+    return True
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[asyncio.Event]:
+    """An event that SIGTERM and SIGINT set."""
+    loop = asyncio.get_running_loop()
+    asked = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked.set)
+    try:
+        yield asked
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)

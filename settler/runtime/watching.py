@@ -1,0 +1,106 @@
+"""Keeps metrics and health in step with what the loops did and what the database holds."""
+
+from __future__ import annotations
+
+from chains.errors import Transient
+from chains.model import Address, ChainId, Token
+from settler.clock import Clock
+from settler.health import Health
+from settler.metrics import Metrics
+from settler.stages.opening import Refused
+from settler.stages.progress import Progress
+from settler.storage import chains, holds, invoices, transfers, webhooks
+from settler.storage.chains import ChainState
+from settler.storage.engine import Database, StorageUnavailable
+
+
+class TickWatcher:
+    """`settler.runtime.loop.Watcher`: after each tick, tells the metrics and the health of it."""
+
+    def __init__(self, *, db: Database, metrics: Metrics, health: Health, chain_ids: dict[str, ChainId]) -> None:
+        self._db = db
+        self._metrics = metrics
+        self._health = health
+        self._chain_ids = chain_ids
+
+    async def after_tick(self, stage: str, chain: str, outcome: str, error: Exception | None) -> None:
+        self._metrics.tick(stage, chain, outcome)
+        self._health.ticked(f"{stage}:{chain}" if chain else stage)
+        if not chain:
+            return
+        if isinstance(error, Refused):
+            self._health.refused(chain, str(error))
+        elif isinstance(error, Transient) and stage in ("open", "watch"):
+            self._health.provider_down(chain)
+        elif error is None:
+            await self._show(chain, is_head_known=stage in ("open", "watch"))
+
+    async def _show(self, chain: str, *, is_head_known: bool) -> None:
+        try:
+            async with self._db.read() as conn:
+                state = await chains.get(conn, self._chain_ids[chain])
+        except StorageUnavailable:
+            return
+        if state is None or not state.is_started:
+            return
+        self._metrics.chain(
+            chain,
+            head=state.head_number,
+            scanned=state.scanned_number,
+            final=state.final_number,
+            settled=state.settled_number,
+            head_time=state.head_time,
+            scanned_time=state.scanned_time,
+            final_time=state.final_time,
+        )
+        if is_head_known:
+            self._health.progressed(chain, lag_s=lag_s(state))
+        if state.halt_reason is not None:
+            self._health.halted(chain, state.halt_reason)
+        else:
+            self._health.resumed(chain)
+
+
+def lag_s(state: ChainState) -> float:
+    """Time of the head less time of the newest block read, in seconds of chain time; 0 when all is read."""
+    if state.head_time is None or state.scanned_time is None:
+        return 0.0
+    if state.head_number is not None and state.scanned_number is not None and state.scanned_number >= state.head_number:
+        return 0.0
+    return max(0.0, (state.head_time - state.scanned_time).total_seconds())
+
+
+class Gauges:
+    """A stage that only looks: counts what the database holds, for the gauges that no single tick knows."""
+
+    def __init__(
+        self, *, db: Database, metrics: Metrics, clock: Clock, tokens: dict[tuple[ChainId, Address], Token]
+    ) -> None:
+        self._db = db
+        self._metrics = metrics
+        self._clock = clock
+        self._tokens = tokens
+
+    async def tick(self) -> Progress:
+        now = self._clock.now()
+        async with self._db.read() as conn:
+            by_status = await invoices.count_by_status(conn)
+            suspense = await transfers.unmatched_counts(conn)
+            by_reason = await holds.count_by_reason(conn)
+            oldest = await transfers.oldest_unsettled(conn)
+            outbox = await webhooks.outbox_stats(conn, now)
+            names = chains.names(await chains.all_states(conn))
+        self._metrics.invoices({status.value: count for status, count in by_status.items()})
+        self._metrics.unmatched(
+            {
+                (names[chain_id], self._tokens[chain_id, token].symbol, reason.value): count
+                for chain_id, token, reason, count in suspense
+                if (chain_id, token) in self._tokens
+            }
+        )
+        self._metrics.holds({reason.value: count for reason, count in by_reason.items()})
+        for chain_id, name in names.items():
+            since = oldest.get(chain_id)
+            self._metrics.oldest_unsettled(name, 0.0 if since is None else max(0.0, (now - since).total_seconds()))
+        self._metrics.outbox(pending=outbox.pending, oldest_seconds=outbox.oldest_s, dead=outbox.dead_letters)
+        return Progress(has_more=False)

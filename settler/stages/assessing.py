@@ -1,0 +1,223 @@
+"""Carries out what `assess` says of invoices: transitions, settlements, ledger entries, holds and events, in the
+caller's transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from chains.model import ChainId
+from settler.domain import ledger
+from settler.domain.events import EventType
+from settler.domain.ids import InvoiceId, SettlementId, derived_id
+from settler.domain.invoices import (
+    Allocation,
+    Invoice,
+    InvoiceStatus,
+    TransferRecord,
+    UnmatchedReason,
+)
+from settler.domain.lifecycle import advance
+from settler.domain.records import Settlement, SettlementLine
+from settler.domain.settlement import (
+    Hold,
+    HoldReason,
+    Outcome,
+    Processing,
+    Settle,
+    SettledPart,
+    assess,
+    is_late,
+    option_of,
+    received,
+    settled_amount,
+)
+from settler.stages.setup import Judgement
+from settler.storage import chains, holds, invoices, reading, settlements, transfers
+from settler.storage import ledger as ledger_store
+from settler.storage.chains import ChainState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assessed:
+    """What came of it."""
+
+    changed: tuple[Invoice, ...] = ()
+    settled: tuple[Settlement, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Verdict:
+    invoice: Invoice
+    transfers: Sequence[TransferRecord]
+    outcome: Outcome
+
+
+async def assess_invoices(
+    conn: AsyncConnection, ids: Iterable[InvoiceId], judgement: Judgement, *, now: datetime
+) -> Assessed:
+    """Looks at each invoice anew and writes what changed. Invoices that are settled or canceled are left alone."""
+    found = await invoices.get_many(conn, ids, lock=True)
+    open_ = [i for i in found.values() if i.status not in (InvoiceStatus.SETTLED, InvoiceStatus.CANCELED)]
+    if not open_:
+        return Assessed()
+    states = {s.chain_id: s for s in await chains.all_states(conn)}
+    paid = await transfers.of_invoices(conn, [i.id for i in open_])
+    released = await holds.released(conn, [i.id for i in open_])
+    verdicts = [
+        _Verdict(
+            invoice=i,
+            transfers=paid[i.id],
+            outcome=_outcome(i, paid[i.id], states, judgement, released.get(i.id, frozenset())),
+        )
+        for i in open_
+    ]
+    made = await _settle(conn, verdicts, states, judgement, now)
+    changed: list[Invoice] = []
+    told: list[tuple[Invoice, EventType]] = []
+    for v in verdicts:
+        step = advance(v.invoice, v.outcome)
+        if not step.changes(v.invoice):
+            continue
+        after = replace(v.invoice, status=step.status, exceptions=step.exceptions, version=v.invoice.version + 1)
+        if v.invoice.id in made:
+            after = replace(after, settled_at=now, settlement_id=made[v.invoice.id].id)
+        changed.append(after)
+        if step.event is not None:
+            told.append((after, step.event))
+    await invoices.save(conn, changed)
+    await holds.place(
+        conn, [(v.invoice.id, v.outcome.reason) for v in verdicts if isinstance(v.outcome, Hold)], now=now
+    )
+    await reading.tell_of_invoices(conn, told, now=now)
+    return Assessed(changed=tuple(changed), settled=tuple(made.values()))
+
+
+def _outcome(
+    invoice: Invoice,
+    paid: Sequence[TransferRecord],
+    states: Mapping[ChainId, ChainState],
+    judgement: Judgement,
+    released: frozenset[HoldReason],
+) -> Outcome:
+    outcome = assess(invoice, paid, scanned_to=_scanned_to(invoice, states), policy=judgement.policy, released=released)
+    if isinstance(outcome, Settle) and any(states[p.transfer.identity.chain_id].is_halted for p in outcome.parts):
+        # nothing settles from a halted chain, also not through a payment on another one
+        return Processing(exceptions=outcome.exceptions)
+    return outcome
+
+
+def _scanned_to(invoice: Invoice, states: Mapping[ChainId, ChainState]) -> datetime | None:
+    """Up to which block time all chains of the invoice are read; `None` if one is not read at all."""
+    times = [states[o.chain_id].scanned_time if o.chain_id in states else None for o in invoice.options]
+    read = [t for t in times if t is not None]
+    return min(read) if len(read) == len(times) else None
+
+
+async def _settle(
+    conn: AsyncConnection,
+    verdicts: Sequence[_Verdict],
+    states: Mapping[ChainId, ChainState],
+    judgement: Judgement,
+    now: datetime,
+) -> dict[InvoiceId, Settlement]:
+    paid = [(v, v.outcome) for v in verdicts if isinstance(v.outcome, Settle)]
+    if not paid:
+        return {}
+    generations = await settlements.generations(conn, [v.invoice.id for v, _ in paid])
+    made = {
+        v.invoice.id: _settlement(
+            v.invoice, outcome.parts, generations.get(v.invoice.id, 0) + 1, states, judgement, now
+        )
+        for v, outcome in paid
+    }
+    await settlements.add(conn, list(made.values()))
+    await ledger_store.post(
+        conn,
+        [
+            (
+                ledger.EntryKind.SETTLEMENT,
+                made[v.invoice.id].id,
+                ledger.settlement(made[v.invoice.id].id, outcome.parts),
+            )
+            for v, outcome in paid
+        ],
+        now=now,
+    )
+    left = [t for v, outcome in paid for t in _left_over(v, outcome)]
+    await transfers.save(conn, left)
+    await reading.tell_of_transfers(conn, [(t, EventType.TRANSFER_UNMATCHED) for t in left], now=now)
+    await reading.tell_of_settlements(conn, [(s, EventType.SETTLEMENT_CREATED) for s in made.values()], now=now)
+    return made
+
+
+def _left_over(verdict: _Verdict, outcome: Settle) -> list[TransferRecord]:
+    """Payments the settlement does not rest on: not final yet, or late and not accepted. They go to suspense."""
+    used = {p.transfer.id for p in outcome.parts}
+    return [
+        replace(
+            t,
+            allocation=Allocation.UNMATCHED,
+            reason=UnmatchedReason.LATE if is_late(verdict.invoice, t) else UnmatchedReason.SURPLUS,
+            invoice_id=None,
+            evidence={"candidates": [verdict.invoice.id]},
+            version=t.version + 1,
+        )
+        for t in verdict.transfers
+        if t.is_canonical and t.id not in used
+    ]
+
+
+def _settlement(
+    invoice: Invoice,
+    parts: Sequence[SettledPart],
+    generation: int,
+    states: Mapping[ChainId, ChainState],
+    judgement: Judgement,
+    now: datetime,
+) -> Settlement:
+    settled = settled_amount(invoice, parts)
+    names = {p.transfer.identity.chain_id: states[p.transfer.identity.chain_id].name for p in parts}
+    return Settlement(
+        id=SettlementId(derived_id("stl", now, invoice.id, generation)),
+        invoice_id=invoice.id,
+        generation=generation,
+        merchant=invoice.merchant,
+        reference=invoice.reference,
+        currency=invoice.currency,
+        scale=invoice.scale,
+        amount_requested=invoice.amount,
+        amount_settled=settled,
+        amount_surplus=received(invoice, [p.transfer for p in parts]) - settled,
+        policy={"finality": {name: judgement.finality.get(name) for name in sorted(names.values())}},
+        settled_at=now,
+        lines=tuple(_line(invoice, p, names) for p in parts),
+        reversal=None,
+    )
+
+
+def _line(invoice: Invoice, part: SettledPart, names: Mapping[ChainId, str]) -> SettlementLine:
+    t = part.transfer
+    option = option_of(invoice, t) or next(
+        o for o in invoice.options if (o.chain_id, o.token_address) == (t.identity.chain_id, t.identity.token)
+    )
+    return SettlementLine(
+        transfer_id=t.id,
+        chain=names[t.identity.chain_id],
+        chain_id=t.identity.chain_id,
+        token=option.token,
+        token_address=t.identity.token,
+        decimals=option.decimals,
+        amount_settled=part.settled,
+        amount_surplus=part.surplus,
+        tx_hash=t.identity.tx_hash,
+        log_index=t.log_index,
+        block_number=t.block_number,
+        block_hash=t.block_hash,
+        payer=t.identity.sender,
+        pay_to=t.identity.recipient,
+    )

@@ -1,0 +1,58 @@
+"""What a committed tick did, told to the metrics. Called after the commit only: a rolled-back tick did nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Protocol
+
+from chains.model import Address, ChainId, Token
+from settler.domain.invoices import Allocation, TransferRecord
+from settler.stages.assessing import Assessed
+from settler.stages.recording import Recorded
+
+
+class Effects(Protocol):
+    """The counters a stage feeds; `settler.metrics.Metrics` is one."""
+
+    def transfer(self, chain: str, token: str, allocation: str) -> None: ...
+    def detection(self, chain: str, seconds: float) -> None: ...
+    def settled(self, chain: str, token: str, amount_base: int) -> None: ...
+    def settlement_latency(self, chain: str, seconds: float) -> None: ...
+    def reversal(self, chain: str) -> None: ...
+    def reorg(self, chain: str, depth_blocks: int) -> None: ...
+
+
+class Reporter:
+    """Turns records into counts, naming chains and tokens as the configuration does."""
+
+    def __init__(self, effects: Effects, *, chain: str, tokens: tuple[Token, ...]) -> None:
+        self._effects = effects
+        self._chain = chain
+        self._symbols: Mapping[tuple[ChainId, Address], str] = {(t.chain_id, t.address): t.symbol for t in tokens}
+
+    def recorded(self, recorded: Recorded, now: datetime) -> None:
+        for t in recorded.added:
+            self._effects.transfer(self._chain, self._symbol(t), allocation_label(t))
+            self._effects.detection(self._chain, max(0.0, (now - t.block_time).total_seconds()))
+
+    def assessed(self, assessed: Assessed, seconds_since_final: float) -> None:
+        for settlement in assessed.settled:
+            self._effects.settlement_latency(self._chain, seconds_since_final)
+            for line in settlement.lines:
+                self._effects.settled(line.chain, line.token, line.amount_settled)
+
+    def reversed(self, count: int) -> None:
+        for _ in range(count):
+            self._effects.reversal(self._chain)
+
+    def reorg(self, depth_blocks: int) -> None:
+        self._effects.reorg(self._chain, depth_blocks)
+
+    def _symbol(self, t: TransferRecord) -> str:
+        return self._symbols[t.identity.chain_id, t.identity.token]
+
+
+def allocation_label(t: TransferRecord) -> str:
+    """`invoice`, `dismissed`, or the reason why it is unmatched: a small closed set."""
+    return t.reason.value if t.allocation is Allocation.UNMATCHED and t.reason else t.allocation.value

@@ -1,0 +1,139 @@
+"""What happens when the chain replaced blocks that were settled: a finality violation (RULES.md section 1).
+
+The chain halts: nothing settles on it until an operator resumes it. Settlements that rested on vanished blocks get
+a reversal,
+a contra record beside them; they are never changed. The cursors go back to the highest block that still stands, so
+that `watch`
+records what the chain shows now, and, once resumed, `settle` decides those heights anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from chains.errors import BlockNotFound, NodeInconsistent
+from chains.model import BlockHash, BlockNumber, BlockRef
+from chains.reader import ChainReader
+from settler.domain import ledger
+from settler.domain.events import EventType
+from settler.domain.ids import ReversalId, derived_id
+from settler.domain.invoices import Invoice, InvoiceStatus, TransferRecord, TransferStatus
+from settler.domain.records import Reversal, Settlement
+from settler.stages.assessing import assess_invoices
+from settler.stages.recording import moves_money
+from settler.stages.setup import Judgement
+from settler.storage import chains, invoices, reading, settlements, transfers
+from settler.storage import ledger as ledger_store
+from settler.storage.chains import ChainState
+from settler.storage.engine import Database
+
+PROBE_BATCH = 50
+"""Heights asked at once, going down, until one still has the block we know."""
+
+
+async def halt_chain(
+    state: ChainState, *, reader: ChainReader, db: Database, judgement: Judgement, now: datetime
+) -> int:
+    """Halts the chain and reverses what rested on vanished blocks, in one transaction; how many settlements that
+    were.
+    """
+    ancestor = await _ancestor(state, reader, db)
+    reason = (
+        f"finality violation: block {state.settled_number} (0x{(state.settled_hash or b'').hex()}) was settled and is no longer "
+        f"in the chain; the highest block that still stands is {ancestor.number}"
+    )
+    async with db.write() as conn:
+        await chains.advance(
+            conn,
+            state,
+            now=now,
+            guard=("settled_number", "settled_hash", "halted_at"),
+            halted_at=now,
+            halt_reason=reason,
+            settled_number=ancestor.number,
+            settled_hash=ancestor.hash,
+            settled_time=ancestor.time,
+            scanned_number=ancestor.number,
+            scanned_hash=ancestor.hash,
+            scanned_time=ancestor.time,
+        )
+        await chains.drop_blocks(conn, state.chain_id, above=ancestor.number)
+        await chains.hold_blocks(conn, state.chain_id, [ancestor])
+        vanished = await transfers.canonical_above(conn, state.chain_id, ancestor.number)
+        reversed_ = await settlements.in_force_on(conn, [t.id for t in vanished])
+        await _reverse(conn, reversed_, reason, now)
+        await _orphan(conn, vanished, now)
+        touched = {t.invoice_id for t in vanished if t.invoice_id is not None}
+        await assess_invoices(conn, touched, judgement, now=now)
+    return len(reversed_)
+
+
+async def _ancestor(state: ChainState, reader: ChainReader, db: Database) -> BlockRef:
+    """The highest block we know, at or below the settled height, that the chain still has."""
+    async with db.read() as conn:
+        held = await chains.held_blocks(conn, state.chain_id, last=state.settled_number)
+        paid = await transfers.final_places(conn, state.chain_id)
+    known: dict[BlockNumber, BlockHash] = {**paid, **{b.number: b.hash for b in held}}
+    heights = sorted(known, reverse=True)
+    for at in range(0, len(heights), PROBE_BATCH):
+        batch = heights[at : at + PROBE_BATCH]
+        for number, shown in zip(batch, await reader.headers(batch), strict=True):
+            if shown is None:
+                raise BlockNotFound(f"the node has no block {number}, which we hold: it is behind")
+            if shown.hash == known[number]:
+                return shown
+    below = BlockNumber(max(0, heights[-1] - 1))
+    (shown,) = await reader.headers([below])
+    if shown is None:
+        raise NodeInconsistent(f"the node has no block {below} but has higher ones")
+    return shown
+
+
+async def _reverse(conn: AsyncConnection, reversed_: Sequence[Settlement], reason: str, now: datetime) -> None:
+    entries = []
+    told: list[tuple[Settlement, EventType]] = []
+    for s in reversed_:
+        reversal = Reversal(id=ReversalId(derived_id("rev", now, s.id)), reason=reason, reversed_at=now)
+        await settlements.reverse(conn, s.id, reversal)
+        lines = await ledger_store.entry_lines(conn, ledger.EntryKind.SETTLEMENT, s.id)
+        entries.append((ledger.EntryKind.REVERSAL, s.id, ledger.contra(lines)))
+        told.append((replace(s, reversal=reversal), EventType.SETTLEMENT_REVERSED))
+    await ledger_store.post(conn, entries, now=now)
+    owned = await invoices.get_many(conn, [s.invoice_id for s in reversed_], lock=True)
+    after: list[Invoice] = [
+        replace(
+            i,
+            status=InvoiceStatus.REVERSED,
+            settled_at=None,
+            settlement_id=None,
+            version=i.version + 1,
+        )
+        for i in owned.values()
+    ]
+    await invoices.save(conn, after)
+    await reading.tell_of_settlements(conn, told, now=now)
+    await reading.tell_of_invoices(conn, [(i, EventType.INVOICE_REVERSED) for i in after], now=now)
+
+
+async def _orphan(conn: AsyncConnection, vanished: Sequence[TransferRecord], now: datetime) -> None:
+    undone = [
+        (ledger.EntryKind.UNRECEIPT, f"{t.id}:{t.version}", ledger.contra(ledger.receipt(t)))
+        for t in vanished
+        if t.is_final and moves_money(t)
+    ]
+    await ledger_store.post(conn, undone, now=now)
+    gone = [replace(t, status=TransferStatus.ORPHANED, final_at=None, version=t.version + 1) for t in vanished]
+    await transfers.save(conn, gone)
+    await reading.tell_of_transfers(
+        conn,
+        [
+            (t, EventType.PAYMENT_ORPHANED if t.invoice_id is not None else EventType.TRANSFER_UNMATCHED)
+            for t in gone
+            if moves_money(t)
+        ],
+        now=now,
+    )

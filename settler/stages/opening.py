@@ -1,0 +1,114 @@
+"""Before a chain is read: is it the chain, are these the tokens, and where do we begin.
+
+Done at every start, so that a node that changed behind its URL, or a mistyped address, is noticed before it matters.
+"""
+
+from __future__ import annotations
+
+from chains.address import to_checksum
+from chains.errors import BlockNotFound, ChainError, NodeInconsistent
+from chains.model import BlockNumber, BlockRef, Tag, Token, TokenFacts
+from chains.reader import ChainReader
+from settler.clock import Clock
+from settler.domain.finality import ByTag, final_height, tag_fault
+from settler.stages.setup import ChainSetup
+from settler.storage import chains
+from settler.storage.engine import Database
+
+
+class Refused(ChainError):
+    """The chain is not as configured. It is not read until a person corrects it; other chains go on. Tried again
+    now and then,
+    since the other side may be the one that is corrected."""
+
+    label = "refused"
+
+
+async def open_chain(chain: ChainSetup, *, reader: ChainReader, db: Database, clock: Clock) -> None:
+    """Checks the chain against its configuration and sets its cursors the first time.
+
+    Raises `Refused` naming what is wrong and what to do; `ChainError` when the node cannot say now.
+    """
+    await check_chain_id(chain, reader)
+    for token in chain.tokens:
+        check_token(chain.name, token, await reader.token_facts(token.address))
+    async with db.read() as conn:
+        state = await chains.get(conn, chain.chain_id)
+    assert state is not None, f"{chain.name} was not registered"
+    begin, head = await _begin(chain, reader)
+    if state.is_started:
+        return
+    async with db.write() as conn:
+        await chains.advance(
+            conn,
+            state,
+            now=clock.now(),
+            guard=("settled_number", "scanned_number"),
+            settled_number=begin.number,
+            settled_hash=begin.hash,
+            settled_time=begin.time,
+            scanned_number=begin.number,
+            scanned_hash=begin.hash,
+            scanned_time=begin.time,
+            head_number=head.number,
+            head_time=head.time,
+        )
+        await chains.hold_blocks(conn, chain.chain_id, [begin])
+
+
+async def check_chain_id(chain: ChainSetup, reader: ChainReader) -> None:
+    """Raises `Refused` if the node serves another chain."""
+    found = await reader.chain_id()
+    if found != chain.chain_id:
+        raise Refused(
+            f"chains.{chain.name}.rpc serves chain id {found}, configured is {chain.chain_id}; "
+            "give the URL of a node of that chain"
+        )
+
+
+def check_token(chain: str, token: Token, facts: TokenFacts) -> None:
+    """Raises `Refused` if the contract is not the token that is configured."""
+    at = f"chains.{chain}.token.{token.symbol}"
+    address = to_checksum(token.address)
+    if not facts.has_code:
+        raise Refused(f"{at}.address {address} has no contract on {chain}; correct the address")
+    if facts.decimals is None:
+        raise Refused(f"{at}.address {address} answers no decimals(); it is no ERC-20 token, correct the address")
+    if facts.decimals != token.decimals:
+        raise Refused(
+            f"{at}.decimals is {token.decimals}, but the contract at {address} says {facts.decimals}; correct it, "
+            "or every amount is wrong by a power of ten"
+        )
+    expected = token.onchain_symbol or token.symbol
+    if facts.symbol is not None and facts.symbol != expected:
+        raise Refused(
+            f"{at}: the contract at {address} calls itself {facts.symbol!r}, not {expected!r}; "
+            "correct the address, or name the token as it names itself"
+        )
+
+
+async def _begin(chain: ChainSetup, reader: ChainReader) -> tuple[BlockRef, BlockRef]:
+    """The block before the first to be read, and the head. Also proves that the finality tag can be used."""
+    policy = chain.finality
+    tag = policy.tag if isinstance(policy, ByTag) else Tag.LATEST
+    head, tagged = await reader.headers([Tag.LATEST, tag])
+    if head is None:
+        raise NodeInconsistent("the node answers no latest block")
+    if isinstance(policy, ByTag):
+        fault = tag_fault(head=head, tagged=tagged, is_instant=chain.is_instant, stuck_after_s=chain.tag_stuck_after_s)
+        if fault is not None:
+            raise Refused(
+                f"chains.{chain.name}.finality is {policy.tag}, but that tag cannot be settled on: {fault}; "
+                "choose another node, or a number of blocks"
+            )
+    if chain.start_block == "latest":
+        final = final_height(policy, head=head.number, tagged=None if tagged is None else tagged.number)
+        number = final if final is not None else BlockNumber(0)
+    else:
+        number = BlockNumber(max(0, chain.start_block - 1))
+    (begin,) = await reader.headers([number])
+    if begin is None:
+        raise BlockNotFound(
+            f"chains.{chain.name}.start_block {chain.start_block} is not mined yet (head {head.number})"
+        )
+    return begin, head

@@ -1,0 +1,14 @@
+"""What a tick tells the loop that ticks it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    has_more: bool
+    """There is work left now: tick again without sleeping."""
+    facts: Mapping[str, int | str] = field(default_factory=dict)
+    """Counts and spans for the tick's canonical log line, e.g. `{"span": "100..140", "transfers": 3}`."""

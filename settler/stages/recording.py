@@ -1,0 +1,218 @@
+"""Writes what a reading found: transfers inserted, moved, made final or orphaned, matched and told of.
+
+Shared by both readings, inside their transactions. What it says of invoices is decided afterwards, in `assessing`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import assert_never
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from chains.model import BlockRef, SpanRead, Transfer
+from settler.domain import ledger
+from settler.domain.events import EventType
+from settler.domain.ids import InvoiceId, TransferId, derived_id
+from settler.domain.invoices import (
+    Allocation,
+    Invoice,
+    InvoiceStatus,
+    TransferRecord,
+    TransferStatus,
+    UnmatchedReason,
+)
+from settler.domain.matching import Arrival, Matched, Unmatched, match
+from settler.storage import invoices, reading, transfers
+from settler.storage import ledger as ledger_store
+
+_CLOSED = frozenset({InvoiceStatus.SETTLED, InvoiceStatus.CANCELED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """What changed. The counts go to the tick's log line and, once committed, to the metrics."""
+
+    added: tuple[TransferRecord, ...] = ()
+    moved: tuple[TransferRecord, ...] = ()
+    """Known ones that stand elsewhere now, or are back."""
+    finalized: tuple[TransferRecord, ...] = ()
+    """Of `added` and `moved` and all others: those that became final."""
+    orphaned: tuple[TransferRecord, ...] = ()
+
+    @property
+    def touched(self) -> set[InvoiceId]:
+        """Invoices whose payments changed."""
+        every = (*self.added, *self.moved, *self.finalized, *self.orphaned)
+        return {t.invoice_id for t in every if t.invoice_id is not None}
+
+
+async def record(
+    conn: AsyncConnection,
+    read: SpanRead,
+    *,
+    status: TransferStatus,
+    missing: Iterable[TransferRecord],
+    now: datetime,
+) -> Recorded:
+    """Brings the database to what a span holds. `missing`: records held for blocks this reading covers or has replaced;
+    those that it did not find are orphaned.
+
+    `status`: `detected` for the first reading, `final` for the second, which is the truth.
+    """
+    known = await transfers.by_identity(conn, (t.identity for t in read.transfers))
+    open_to = await _invoices_of(conn, known.values())
+    fresh: list[TransferRecord] = []
+    changed: list[TransferRecord] = []
+    to_match: list[TransferRecord] = []
+    for found in read.transfers:
+        block = read.block_of(found)
+        held = known.get(found.identity)
+        if held is None:
+            to_match.append(_new(found, block, status, now))
+        elif (placed := _placed(held, found, block, status, now)) is not None:
+            if _is_still_meant(held, open_to):
+                changed.append(placed)
+            else:
+                to_match.append(placed)
+    for record_ in await _matched(conn, to_match):
+        (changed if record_.identity in known else fresh).append(record_)
+    seen = {t.identity for t in read.transfers}
+    orphaned = [_orphaned(t) for t in missing if t.is_canonical and t.identity not in seen]
+
+    await transfers.save(conn, [*orphaned, *changed])
+    await transfers.add(conn, fresh)
+    finalized = [t for t in (*fresh, *changed) if t.is_final]
+    await post_receipts(conn, finalized, now=now)
+    await reading.tell_of_transfers(
+        conn,
+        [(t, type_) for t in (*orphaned, *fresh, *changed) if (type_ := _event_of(t)) is not None],
+        now=now,
+    )
+    return Recorded(added=tuple(fresh), moved=tuple(changed), finalized=tuple(finalized), orphaned=tuple(orphaned))
+
+
+async def post_receipts(conn: AsyncConnection, finalized: Sequence[TransferRecord], *, now: datetime) -> None:
+    """Books the arrival of final money."""
+    entries = [
+        (ledger.EntryKind.RECEIPT, f"{t.id}:{t.version}", ledger.receipt(t)) for t in finalized if moves_money(t)
+    ]
+    await ledger_store.post(conn, entries, now=now)
+
+
+def moves_money(transfer: TransferRecord) -> bool:
+    """Not of value zero, and not from an address to itself."""
+    return transfer.reason is not UnmatchedReason.IGNORED_ZERO
+
+
+def _new(found: Transfer, block: BlockRef, status: TransferStatus, now: datetime) -> TransferRecord:
+    i = found.identity
+    parts = (
+        i.chain_id, i.tx_hash.hex(), i.token.hex(), i.sender.hex(), i.recipient.hex(), i.amount, i.ordinal,
+    )  # fmt: skip
+    return TransferRecord(
+        id=TransferId(derived_id("trf", block.time, *parts)),
+        identity=i,
+        status=status,
+        block_number=found.block_number,
+        block_hash=found.block_hash,
+        block_time=block.time,
+        log_index=found.log_index,
+        allocation=Allocation.UNMATCHED,
+        reason=UnmatchedReason.NO_INVOICE,
+        invoice_id=None,
+        evidence={},
+        recorded_at=now,
+        final_at=now if status is TransferStatus.FINAL else None,
+        version=1,
+    )
+
+
+def _placed(
+    held: TransferRecord, found: Transfer, block: BlockRef, status: TransferStatus, now: datetime
+) -> TransferRecord | None:
+    """The record at its present place and status; `None` where nothing changes.
+
+    The first reading never touches what the second has decided.
+    """
+    if held.is_final and status is TransferStatus.DETECTED:
+        return None
+    placed = replace(
+        held,
+        status=status,
+        block_number=found.block_number,
+        block_hash=found.block_hash,
+        block_time=block.time,
+        log_index=found.log_index,
+        final_at=(held.final_at or now) if status is TransferStatus.FINAL else None,
+    )
+    return None if placed == held else replace(placed, version=held.version + 1)
+
+
+def _is_still_meant(held: TransferRecord, open_to: Mapping[InvoiceId, Invoice]) -> bool:
+    """A match stands; only what was gone and comes back to a closed invoice, or to none, is matched again."""
+    if held.is_canonical or held.allocation is Allocation.DISMISSED:
+        return True
+    return held.invoice_id is not None and open_to[held.invoice_id].status not in _CLOSED
+
+
+async def _invoices_of(conn: AsyncConnection, known: Iterable[TransferRecord]) -> dict[InvoiceId, Invoice]:
+    return await invoices.get_many(conn, {t.invoice_id for t in known if t.invoice_id is not None}, lock=True)
+
+
+async def _matched(conn: AsyncConnection, records: Sequence[TransferRecord]) -> list[TransferRecord]:
+    arrivals = [Arrival(identity=r.identity, block_number=r.block_number, block_time=r.block_time) for r in records]
+    candidates = await invoices.candidates(conn, arrivals)
+    allocated = []
+    for record_, arrival, near in zip(records, arrivals, candidates, strict=True):
+        result = match(arrival, near)
+        match result:
+            case Matched(invoice_id=invoice_id, strategy=strategy, candidates=ids):
+                allocated.append(
+                    replace(
+                        record_,
+                        allocation=Allocation.INVOICE,
+                        reason=None,
+                        invoice_id=invoice_id,
+                        evidence={"strategy": strategy.value, "candidates": list(ids)},
+                    )
+                )
+            case Unmatched(reason=reason, candidates=ids):
+                allocated.append(
+                    replace(
+                        record_,
+                        allocation=Allocation.UNMATCHED,
+                        reason=reason,
+                        invoice_id=None,
+                        evidence={"candidates": list(ids)},
+                    )
+                )
+            case _:
+                assert_never(result)
+    return allocated
+
+
+def _orphaned(held: TransferRecord) -> TransferRecord:
+    return replace(held, status=TransferStatus.ORPHANED, final_at=None, version=held.version + 1)
+
+
+_PAYMENT_EVENTS = {
+    TransferStatus.DETECTED: EventType.PAYMENT_DETECTED,
+    TransferStatus.FINAL: EventType.PAYMENT_FINAL,
+    TransferStatus.ORPHANED: EventType.PAYMENT_ORPHANED,
+}
+
+
+def _event_of(t: TransferRecord) -> EventType | None:
+    """What tells of a transfer's present state; `None` for one that moves no money."""
+    match t.allocation:
+        case Allocation.INVOICE:
+            return _PAYMENT_EVENTS[t.status]
+        case Allocation.UNMATCHED:
+            return EventType.TRANSFER_UNMATCHED if moves_money(t) else None
+        case Allocation.DISMISSED:
+            return None
+        case _:
+            assert_never(t.allocation)

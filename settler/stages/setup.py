@@ -1,0 +1,37 @@
+"""What a stage is told of the chain it serves. Built by the supervisor from the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from chains.model import Address, BlockNumber, ChainId, Token
+from settler.domain.finality import FinalityPolicy
+from settler.domain.settlement import InvoicePolicy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainSetup:
+    name: str
+    chain_id: ChainId
+    tokens: tuple[Token, ...]
+    finality: FinalityPolicy
+    start_block: BlockNumber | Literal["latest"]
+    is_instant: bool = False
+    """Blocks are final at once: the finality tag may equal the head."""
+    tag_stuck_after_s: float = 86_400.0
+    """Chain time by which a tag may trail the head before it counts as stuck."""
+
+    @property
+    def token_addresses(self) -> frozenset[Address]:
+        return frozenset(t.address for t in self.tokens)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """By which rules invoices are judged, on every chain alike."""
+
+    policy: InvoicePolicy
+    finality: Mapping[str, str] = field(default_factory=dict)
+    """Finality policy per chain name, as it is stored on settlements."""

@@ -1,0 +1,6 @@
+"""Outgoing webhooks: how one is signed (`sign`, pure), whom we may call (`guard`, pure), how it is sent
+(`send`).
+
+What does not belong here: which event goes where and when it is tried again (`settler.domain.delivery`), and
+the table of deliveries (`settler.storage.webhooks`).
+"""

@@ -1,0 +1,99 @@
+"""Every error is RFC 9457; ours show nothing of the inside."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from settler.api import errors
+from settler.api.app import make_app, serve
+from settler.domain.drafting import InvoiceDefaults
+from settler.metrics import Metrics
+from settler.storage.errors import StorageUnavailable
+from tests.api.conftest import Api, Start, invoice
+
+
+def lost(*_: object) -> Any:
+    raise StorageUnavailable("server at 10.0.0.1 closed the connection")
+
+
+def broken(*_: object) -> Any:
+    raise RuntimeError("secret inside")
+
+
+@pytest.mark.parametrize("path", ["/", "/v1", "/v2/invoices", "/v1/invoices/", "/v1/nothing", "/favicon.ico"])
+async def test_an_address_of_nothing__is_404(api: Api, path: str) -> None:
+    problem = await api.refused("GET", path, 404)
+    assert problem["instance"] == path
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [("DELETE", "/v1/invoices", "GET,HEAD,POST"), ("PUT", "/v1/chains", "GET,HEAD"), ("POST", "/livez", "GET,HEAD")],
+)
+async def test_a_method_not_taken__is_405_and_says_which_are(api: Api, method: str, path: str, allowed: str) -> None:
+    response, problem = await api.ask(method, path)
+    assert (response.status, problem["status"]) == (405, 405)
+    assert response.content_type == "application/problem+json"
+    assert response.headers["Allow"] in {allowed, allowed.replace(",HEAD", "")}
+
+
+async def test_the_database_is_away__is_503_with_retry_after(start: Start) -> None:
+    api = await start(providers=lost)
+    response, problem = await api.ask("GET", "/v1/chains")
+    assert (response.status, problem["type"]) == (503, "urn:settler:problem:unavailable")
+    assert int(response.headers["Retry-After"]) > 0
+    assert "10.0.0.1" not in str(problem)
+
+
+async def test_a_bug__is_500_with_an_id_and_nothing_of_the_inside(
+    start: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api = await start(providers=broken)
+    problem = await api.refused("GET", "/v1/chains", 500)
+    assert "inside" not in str(problem)
+    error_id = problem["detail"].rsplit(" ", 1)[1]
+    assert error_id in capsys.readouterr().out
+
+
+async def test_a_request_that_takes_too_long__is_503(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(errors, "HANDLER_TIMEOUT_S", 0.05)
+    async with api.db.write():
+        response, problem = await api.ask("POST", "/v1/invoices", json=invoice())
+    assert (response.status, problem["type"]) == (503, "urn:settler:problem:unavailable")
+    assert "Retry-After" in response.headers
+    assert (await api.get("/v1/invoices"))["data"] == []
+
+
+async def test_answers__are_not_to_be_kept_by_caches(api: Api) -> None:
+    for path in ("/v1/invoices", "/nothing", "/readyz"):
+        response, _ = await api.ask("GET", path)
+        assert response.headers["Cache-Control"] == "no-store"
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        assert "aiohttp" not in response.headers["Server"]
+
+
+async def test_serve__listens_and_stops(api: Api) -> None:
+    app = make_app(
+        db=api.db,
+        clock=api.clock,
+        catalog={},
+        defaults=InvoiceDefaults(),
+        auth="none",
+        metrics=Metrics(api.clock, version="0"),
+        health=api.health,
+        providers=None,
+        entropy=bytes,
+        allow_private_webhooks=False,
+    )
+    runner = await serve(app, "127.0.0.1", 0)
+    host, port = runner.addresses[0][:2]
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+    writer.close()
+    await asyncio.wait_for(runner.cleanup(), 5)
+    with pytest.raises(OSError):
+        await asyncio.open_connection(host, port)

@@ -1,0 +1,55 @@
+"""What every test may use, and may not: the network beyond this machine."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from settler.anvil import Anvil, find_anvil
+
+pytest_plugins = ["tests.support.db"]
+
+SLOW_DIRECTORIES = ("anvil", "postgres", "e2e")
+
+
+@pytest.fixture
+async def anvil() -> AsyncIterator[Anvil]:
+    """A local chain of the test's own, each transaction in its own block. Started in 0.1 s."""
+    async with Anvil(find_anvil()) as node:
+        yield node
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what `make check` leaves out: by directory, or because a test wants a chain."""
+    here = Path(__file__).parent
+    for item in items:
+        directory = item.path.relative_to(here).parts[0]
+        if directory in SLOW_DIRECTORIES:
+            item.add_marker(directory)
+        if "anvil" in getattr(item, "fixturenames", ()):
+            item.add_marker("anvil")
+
+
+@pytest.fixture(autouse=True)
+def _no_outside_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that reaches a real node or registry passes or fails with somebody else's weather."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not _is_local(address[0]):
+            raise AssertionError(f"a test tried to reach {address[0]}")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+def _is_local(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
