@@ -6,6 +6,7 @@ is accepted, and the message says what the checksummed form would be. https://ei
 
 from __future__ import annotations
 
+import functools
 import re
 
 from eth_typing import ChecksumAddress
@@ -15,6 +16,9 @@ from chains.model import Address
 
 ZERO_ADDRESS = Address(bytes(20))
 """Mints and burns name it; nobody can be paid there."""
+
+CHECKSUMS_KEPT = 16_384
+"""Addresses whose checksummed form is remembered: each costs a keccak, and tokens and payees come again and again."""
 
 _SHAPE = re.compile(r"0x[0-9a-fA-F]{40}", re.ASCII)
 _SHOWN_CHARS = 60
@@ -36,6 +40,7 @@ def parse_address(text: str) -> Address:
     )
 
 
+@functools.lru_cache(maxsize=CHECKSUMS_KEPT)
 def to_checksum(address: Address) -> ChecksumAddress:
     """`0x…` in EIP-55 mixed case."""
     return to_checksum_address(address)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from chains.errors import NodeInconsistent
 from chains.hex import read_bytes, read_hash, read_quantity
@@ -37,6 +38,7 @@ MAX_TIMESTAMP_S = 253_402_300_799
 
 _TRANSFER_TOPIC_HEX = "0x" + TRANSFER_TOPIC.hex()
 _NO_TRANSACTION = bytes(32)
+_PADDING = bytes(12)
 _TRANSFER_TOPICS = 3
 
 
@@ -85,81 +87,91 @@ def transfers(logs: Iterable[WireLog], asked: Asked) -> tuple[Transfer, ...]:
     twice, is marked removed (the node is in the middle of a reorg), or puts one height or one transaction into two
     blocks.
     """
-    known = _Hexes(asked.query)
-    placed = [found for log in logs if (found := _placed(log, asked, known)) is not None]
-    placed.sort(key=_place)
+    known = _Known(asked)
+    placed = [found for log in logs if (found := _placed(log, known)) is not None]
+    placed.sort()
     _check_places(placed)
-    return _numbered(placed)
+    return _numbered(placed, asked.chain_id)
 
 
-@dataclass(frozen=True, slots=True)
-class _Placed:
-    """A transfer that does not know its ordinal yet. `equal`: what it is counted by."""
+class _Placed(NamedTuple):
+    """A transfer that does not know its ordinal yet. A tuple, and sorted as one: there may be 100,000."""
 
-    equal: TransferIdentity
     block_number: BlockNumber
-    block_hash: BlockHash
     log_index: int
+    block_hash: BlockHash
+    tx_hash: TxHash
+    token: Address
+    sender: Address
+    recipient: Address
+    amount: BaseUnits
 
 
-class _Hexes:
-    """The query as lower-case hex: a log that is not wanted is passed over without converting it."""
+class _Known:
+    """What was asked, as the text it will come back as: a log that is not wanted is passed over unconverted."""
 
-    __slots__ = ("recipients", "tokens")
+    __slots__ = ("_heights", "is_filtered", "recipients", "span", "tokens")
 
-    def __init__(self, query: LogQuery) -> None:
-        self.tokens = {"0x" + token.hex(): token for token in query.tokens}
-        wanted = query.recipients
+    def __init__(self, asked: Asked) -> None:
+        wanted = asked.query.recipients
+        self.span = asked.span
+        self.is_filtered = asked.is_filtered
+        self.tokens = {"0x" + token.hex(): token for token in asked.query.tokens}
         self.recipients = (
-            None if wanted is None else {"0x" + "00" * 12 + recipient.hex(): recipient for recipient in wanted}
+            None if wanted is None else {"0x" + _PADDING.hex() + recipient.hex(): recipient for recipient in wanted}
         )
+        self._heights: dict[str, BlockNumber] = {}
+
+    def height(self, text: str) -> BlockNumber:
+        """A height of the span, converted once for all logs of its block."""
+        number = self._heights.get(text)
+        if number is None:
+            number = BlockNumber(read_quantity(text, "log blockNumber", maximum=MAX_HEIGHT))
+            if number not in self.span:
+                raise NodeInconsistent(f"a log of block {number}, asked was {self.span}")
+            self._heights[text] = number
+        return number
 
 
-def _placed(log: WireLog, asked: Asked, known: _Hexes) -> _Placed | None:
+def _placed(log: WireLog, known: _Known) -> _Placed | None:
     """The transfer of one log; `None` when it is none, or is to nobody the query wants."""
     token = known.tokens.get(log.address) or known.tokens.get(log.address.lower())
     if token is None:
         raise NodeInconsistent(f"a log of another contract than asked ({log.address[:42]!a})")
     if log.removed:
         raise NodeInconsistent("a log marked removed: the node is changing forks")
-    number = read_quantity(log.block_number, "log blockNumber", maximum=MAX_HEIGHT)
-    if number not in asked.span:
-        raise NodeInconsistent(f"a log of block {number}, asked was {asked.span}")
+    number = known.height(log.block_number)
     topics = log.topics
-    if not topics or topics[0].lower() != _TRANSFER_TOPIC_HEX:
+    if not topics or (topics[0] != _TRANSFER_TOPIC_HEX and topics[0].lower() != _TRANSFER_TOPIC_HEX):
         raise NodeInconsistent("a log with another topic0 than Transfer")
-    recipient = _wanted_recipient(topics, asked, known)
+    recipient = _wanted_recipient(topics, known)
     if recipient is None or len(topics) != _TRANSFER_TOPICS:
         return None
-    tx_hash = read_hash(log.transaction_hash, "log transactionHash")
-    block_hash = read_hash(log.block_hash, "log blockHash")
+    tx_hash = TxHash(read_hash(log.transaction_hash, "log transactionHash"))
+    block_hash = BlockHash(read_hash(log.block_hash, "log blockHash"))
     if tx_hash in (_NO_TRANSACTION, block_hash):
         return None
     return _Placed(
-        equal=TransferIdentity(
-            chain_id=asked.chain_id,
-            tx_hash=TxHash(tx_hash),
-            token=token,
-            sender=_address(topics[1], "log topic 1"),
-            recipient=recipient,
-            amount=BaseUnits(int.from_bytes(read_bytes(log.data, "log data", 32))),
-            ordinal=0,
-        ),
-        block_number=BlockNumber(number),
-        block_hash=BlockHash(block_hash),
-        log_index=read_quantity(log.log_index, "log logIndex"),
+        number,
+        read_quantity(log.log_index, "log logIndex"),
+        block_hash,
+        tx_hash,
+        token,
+        _address(topics[1], "log topic 1"),
+        recipient,
+        BaseUnits(int.from_bytes(read_bytes(log.data, "log data", 32))),
     )
 
 
-def _wanted_recipient(topics: tuple[str, ...], asked: Asked, known: _Hexes) -> Address | None:
+def _wanted_recipient(topics: tuple[str, ...], known: _Known) -> Address | None:
     if len(topics) < _TRANSFER_TOPICS:
-        if asked.is_filtered:
+        if known.is_filtered:
             raise NodeInconsistent(f"a log with {len(topics)} topics, asked was for a recipient in the third")
         return None
     if known.recipients is None:
         return _address(topics[2], "log topic 2")
     recipient = known.recipients.get(topics[2]) or known.recipients.get(topics[2].lower())
-    if recipient is None and asked.is_filtered:
+    if recipient is None and known.is_filtered:
         raise NodeInconsistent("a log to another recipient than asked")
     return recipient
 
@@ -167,57 +179,50 @@ def _wanted_recipient(topics: tuple[str, ...], asked: Asked, known: _Hexes) -> A
 def _address(topic: str, field: str) -> Address:
     """The address in a topic: 12 zero bytes, then its 20."""
     word = read_bytes(topic, field, 32)
-    if any(word[:12]):
+    if not word.startswith(_PADDING):
         raise NodeInconsistent(f"{field}: an address with dirty padding")
     return Address(word[12:])
 
 
-def _place(found: _Placed) -> tuple[BlockNumber, int]:
-    return found.block_number, found.log_index
-
-
 def _check_places(placed: list[_Placed]) -> None:
-    """Duplicates are told by (block, transaction, index): some chains start the index anew in each transaction."""
+    """Duplicates are told by (transaction, index): some chains start the index anew in each transaction."""
     hashes: dict[BlockNumber, BlockHash] = {}
     blocks: dict[TxHash, BlockHash] = {}
     seen: set[tuple[TxHash, int]] = set()
     for found in placed:
-        tx_hash = found.equal.tx_hash
-        if hashes.setdefault(found.block_number, found.block_hash) != found.block_hash:
-            raise NodeInconsistent(f"logs of two blocks at height {found.block_number}")
-        if blocks.setdefault(tx_hash, found.block_hash) != found.block_hash:
+        number, index, block_hash, tx_hash = found[:4]
+        if hashes.setdefault(number, block_hash) != block_hash:
+            raise NodeInconsistent(f"logs of two blocks at height {number}")
+        if blocks.setdefault(tx_hash, block_hash) != block_hash:
             raise NodeInconsistent("logs of one transaction in two blocks")
-        if (tx_hash, found.log_index) in seen:
-            raise NodeInconsistent(f"log {found.log_index} of a transaction in block {found.block_number} came twice")
-        seen.add((tx_hash, found.log_index))
+        if (tx_hash, index) in seen:
+            raise NodeInconsistent(f"log {index} of a transaction in block {number} came twice")
+        seen.add((tx_hash, index))
 
 
-def _numbered(placed: list[_Placed]) -> tuple[Transfer, ...]:
-    counts: dict[TransferIdentity, int] = {}
+def _numbered(placed: list[_Placed], chain_id: ChainId) -> tuple[Transfer, ...]:
+    """Equal logs counted in log order: what is equal is everything but the place in the block."""
+    counts: dict[tuple[object, ...], int] = {}
     numbered = []
     for found in placed:
-        ordinal = counts.get(found.equal, 0)
-        counts[found.equal] = ordinal + 1
+        equal = found[3:]
+        ordinal = counts.get(equal, 0)
+        counts[equal] = ordinal + 1
+        identity = TransferIdentity(
+            chain_id=chain_id,
+            tx_hash=found.tx_hash,
+            token=found.token,
+            sender=found.sender,
+            recipient=found.recipient,
+            amount=found.amount,
+            ordinal=ordinal,
+        )
         numbered.append(
             Transfer(
-                identity=_with_ordinal(found.equal, ordinal),
+                identity=identity,
                 block_number=found.block_number,
                 block_hash=found.block_hash,
                 log_index=found.log_index,
             )
         )
     return tuple(numbered)
-
-
-def _with_ordinal(equal: TransferIdentity, ordinal: int) -> TransferIdentity:
-    if ordinal == 0:
-        return equal
-    return TransferIdentity(
-        chain_id=equal.chain_id,
-        tx_hash=equal.tx_hash,
-        token=equal.token,
-        sender=equal.sender,
-        recipient=equal.recipient,
-        amount=equal.amount,
-        ordinal=ordinal,
-    )

@@ -81,6 +81,8 @@ class Token:
     """What one token stands for, e.g. `USD`."""
     onchain_symbol: str | None = None
     """What `symbol()` must answer where it differs from `symbol` (e.g. `USD₮0`)."""
+    is_symbol_known: bool = True
+    """`False`: no source says what `symbol()` answers, so nothing is concluded from it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -61,8 +61,6 @@ class KnownToken:
     """`native`, `bridged`, `binance-peg`, `oft` …: who redeems it."""
     aliases: tuple[str, ...]
     """Other names a configuration may use for it on its chain."""
-    is_symbol_known: bool
-    """False: `symbol()` may answer something else than `token.symbol`, and no source says what."""
     sources: tuple[str, ...]
 
 
@@ -191,12 +189,12 @@ def _known_token(raw: _Token) -> KnownToken:
             decimals=raw.decimals,
             currency=raw.currency,
             onchain_symbol=raw.onchain_symbol,
+            is_symbol_known=not raw.any_symbol,
         ),
         name=raw.name,
         issuer=raw.issuer,
         representation=raw.representation,
         aliases=raw.aliases,
-        is_symbol_known=not raw.any_symbol,
         sources=raw.sources,
     )
 

@@ -1,4 +1,5 @@
-"""What the demo and the tests do to a local chain: deploy, mint, pay, mine, reorganise. Over `settler.anvil.Anvil`, without
+"""What the demo and the tests do to a local chain: deploy, mint, pay, mine, reorganise. Over
+`settler.anvil.Anvil`, without
 web3. Never used by the daemon: it holds no keys and sends nothing.
 
 Addresses and hashes are bytes and amounts base units, as in `chains.model`. A node answers a sent transaction with its

@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from settler.api.auth import EVERYBODY, authenticate
+from settler.api.auth import authenticate, everybody
 from settler.api.body import MAX_BODY_BYTES
 from settler.api.call import AuthMode, Call, Handler, Services
 from settler.api.errors import problems_middleware
@@ -80,7 +80,10 @@ def make_app(
     )
     app = web.Application(middlewares=[problems_middleware], client_max_size=MAX_BODY_BYTES)
     for method, path, scope, handler in ROUTES:
-        app.router.add_route(method, path, _guarded(services, scope, handler))
+        guarded = _guarded(services, scope, handler)
+        app.router.add_route(method, path, guarded)
+        if method == "GET":
+            app.router.add_route("HEAD", path, guarded)
     probes = Probes(services)
     app.router.add_get("/livez", probes.livez)
     app.router.add_get("/readyz", probes.readyz)
@@ -113,7 +116,7 @@ def _guarded(services: Services, scope: Scope, handler: Handler) -> Callable[[we
     """The handler behind its scope."""
 
     async def guarded(request: web.Request) -> web.StreamResponse:
-        caller = EVERYBODY if services.auth == "none" else await authenticate(request, services.db)
+        caller = everybody(request) if services.auth == "none" else await authenticate(request, services.db)
         caller.require(scope)
         return await handler(Call(request=request, services=services, caller=caller))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from http import HTTPStatus
+from ipaddress import ip_address
 
 from aiohttp import web
 
@@ -72,6 +73,31 @@ EVERYBODY = Caller(
 """Whoever reaches the port, with `auth = "none"`."""
 
 
+def everybody(request: web.Request) -> Caller:
+    """The caller with `auth = "none"`. Raises `Problem` 421 for a Host that is no name of this machine's own.
+
+    A web page elsewhere can point its own name at 127.0.0.1 and then read and write here with the visitor's browser
+    (DNS rebinding); its requests bear that name.
+    """
+    host = request.host.rpartition("]")[0].removeprefix("[") or request.host.partition(":")[0]
+    if host != "localhost" and not host.endswith(".localhost") and not _is_ip_address(host):
+        raise Problem(
+            HTTPStatus.MISDIRECTED_REQUEST,
+            "misdirected-request",
+            f"without keys this API answers to localhost and to IP addresses, not to {host[:80]!r}; call it by one of "
+            'these, or use keys (auth = "keys")',
+        )
+    return EVERYBODY
+
+
+def _is_ip_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 async def authenticate(request: web.Request, db: Database) -> Caller:
     """The caller whose key the request bears. Raises `Problem` 401.
 
@@ -87,7 +113,7 @@ async def authenticate(request: web.Request, db: Database) -> Caller:
 
 def _caller(key: ApiKey) -> Caller:
     return Caller(
-        name=f"api-key:{key.name}",
+        name=f"api-key {key.name} ({key.id})",
         scopes=key.scopes,
         merchant=key.merchant,
         idempotency_scope=f"api-key:{key.id}",

@@ -11,9 +11,9 @@ from chains.address import to_checksum
 from chains.errors import BlockNotFound, ChainError, MethodUnsupported, RangeTooWide
 from chains.model import Address, BlockNumber, BlockRef, BlockSpan, LogQuery, Tag, Token
 from chains.reader import ChainReader
-from chains.registry import known_token
 from settler.config import ChainSettings
 from settler.domain.finality import ByTag, TagFault, tag_fault
+from settler.stages.opening import token_problem
 
 ATTEMPTS = 2
 """Of each call: a table that is there in seconds is better than one more try."""
@@ -111,41 +111,37 @@ async def _tag_and_head(reader: ChainReader, tag: Tag, head: BlockRef) -> tuple[
 async def _log_range(chain: ChainSettings, reader: ChainReader, head: BlockRef) -> Finding:
     """The widest of `LOG_SPANS` (or of what the provider suggests) that it answers, up to the head."""
     query = LogQuery(tokens=frozenset(t.address for t in chain.tokens), recipients=frozenset({_NOBODY}))
-    at_most = LOG_SPANS[0]
-    for span in LOG_SPANS:
-        if span > at_most:
-            continue
-        first = BlockNumber(max(0, head.number - span + 1))
+    width = LOG_SPANS[0]
+    while width > 0:
+        first = BlockNumber(max(0, head.number - width + 1))
         asked = BlockSpan(first=first, last=head.number)
         try:
             await reader.read_span(asked, query)
         except RangeTooWide as error:
-            at_most = error.max_span or span - 1
-            continue
+            width = _narrower(width, error.max_span)
         except BlockNotFound:
             return _wrong("log range", "the provider forgot its own head: several nodes answer, and they disagree")
-        return _ok("log range", f"{len(asked)} blocks in one eth_getLogs" + ("" if first else " (all there are)"))
+        else:
+            return _ok("log range", f"{len(asked)} blocks in one eth_getLogs" + ("" if first else " (all there are)"))
     return _wrong("log range", "the provider answers eth_getLogs for no range at all; use another")
 
 
+def _narrower(width: int, suggested: int | None) -> int:
+    """What the provider suggests, if that is narrower; else the next of `LOG_SPANS`; 0 after the last."""
+    if suggested is not None and 0 < suggested < width:
+        return suggested
+    return next((span for span in LOG_SPANS if span < width), 0)
+
+
 async def _token(reader: ChainReader, token: Token) -> Finding:
+    """As the daemon judges it at every start."""
     check = f"token {token.symbol}"
     facts = await reader.token_facts(token.address)
-    at = to_checksum(token.address)
-    if not facts.has_code:
-        return _wrong(check, f"there is no contract at {at}; correct the address")
-    if facts.decimals != token.decimals:
-        said = "nothing" if facts.decimals is None else facts.decimals
-        return _wrong(check, f"decimals() of {at} answers {said}, configured are {token.decimals}; correct it")
-    shown = f"{facts.symbol or '(no symbol)'}, {facts.decimals} decimals, {at}"
-    if facts.symbol == (token.onchain_symbol or token.symbol):
-        return _ok(check, shown)
-    known = known_token(token.chain_id, token.symbol)
-    if known is not None and known.token.address == token.address and known.is_symbol_known:
-        return _wrong(
-            check, f"{shown}: the symbol should be {token.onchain_symbol or token.symbol}; is this the chain?"
-        )
-    return _note(check, f"{shown}: it calls itself otherwise")
+    problem = token_problem(token, facts)
+    if problem is not None:
+        return _wrong(check, problem)
+    shown = f"{facts.symbol or '(no symbol)'}, {facts.decimals} decimals, {to_checksum(token.address)}"
+    return _ok(check, shown) if token.is_symbol_known else _note(check, f"{shown}: no source says what its symbol is")
 
 
 def _ok(check: str, detail: str) -> Finding:

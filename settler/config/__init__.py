@@ -8,7 +8,7 @@ was configured is true (`settler check`)."""
 
 from settler.config.chain import ChainSettings
 from settler.config.errors import ConfigError, Problem
-from settler.config.settings import Settings, load
+from settler.config.settings import Settings, anvil_program, load
 from settler.config.tables import (
     ApiSettings,
     DatabaseSettings,
@@ -27,5 +27,6 @@ __all__ = [
     "RuntimeSettings",
     "Settings",
     "WebhookSettings",
+    "anvil_program",
     "load",
 ]

@@ -83,6 +83,11 @@ def load(path: FilePath | str, environ: Mapping[str, str] | None = None) -> Sett
     )
 
 
+def anvil_program(environ: Mapping[str, str] | None = None) -> str | None:
+    """The anvil that `settler demo` is to start, by SETTLER_ANVIL; `None`: the one beside this program."""
+    return (os.environ if environ is None else environ).get("SETTLER_ANVIL") or None
+
+
 def _across(file: File, chains: Mapping[str, ChainSettings], refused: set[Path]) -> list[Problem]:
     """What only several values together can have wrong."""
     problems = []

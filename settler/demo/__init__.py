@@ -1,7 +1,9 @@
 """`settler demo`: the main job on this machine, nothing to configure.
 
-Starts a local anvil, deploys a test stablecoin, runs the daemon on SQLite, makes invoices through the API, pays them (exactly,
-in two parts, too much), lets a reorg move a payment, and shows a live table until all are settled. What it starts it stops.
+Starts a local anvil, deploys a test stablecoin, runs the daemon on SQLite, makes invoices through the API, pays
+them (exactly,
+in two parts, too much), lets a reorg move a payment, and shows a live table until all are settled. What it starts
+it stops.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ __all__ = ["run_demo"]
 
 
 def run_demo(*, invoices: int = 3, exit_when_settled: bool = False, anvil: str | None = None) -> int:
-    """Returns the exit code: 0 once all invoices are settled (and, without `exit_when_settled`, it was interrupted), else 1.
+    """Returns the exit code: 0 once all invoices are settled (and, without `exit_when_settled`, it was
+    interrupted), else 1.
 
     `anvil`: the program to start, the value of SETTLER_ANVIL. Raises `settler.anvil.AnvilError` when there is none.
     """

@@ -76,7 +76,9 @@ async def tell(*, invoices: int, exit_when_settled: bool, anvil: str | None) -> 
                 )
             )
             async with _running(config) as (address, stop), aiohttp.ClientSession(address) as api:
-                console.print(f"settler runs on SQLite, its API on {address}; final is what {FINAL_AFTER_BLOCKS} blocks stand on")
+                console.print(
+                    f"settler runs on SQLite, its API on {address}; final is what {FINAL_AFTER_BLOCKS} blocks stand on"
+                )
                 is_settled = await _play(console, node, token, api, invoices)
                 if not is_settled:
                     console.print(f"not all invoices were settled within {PATIENCE_S:.0f} s")
@@ -100,7 +102,8 @@ async def _running(config: Path) -> AsyncIterator[tuple[str, asyncio.Event]]:
         daemon(load(config, {}), stop=stop, on_listening=listening.set_result), name="demo daemon"
     )
     try:
-        await asyncio.wait([run, listening], return_when=asyncio.FIRST_COMPLETED)
+        first: list[asyncio.Future[Any]] = [run, listening]
+        await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
         if run.done():
             run.result()
         yield listening.result(), stop

@@ -64,7 +64,7 @@ def _table(invoices: Sequence[Invoice], chain: Mapping[str, Any]) -> Table:
 
 
 def _title(chain: Mapping[str, Any]) -> str:
-    return f"head {chain.get('head_number')} · scanned {chain.get('scanned_number')} · final {chain.get('final_number')}"
+    return f"head {chain['head']} · scanned {chain['scanned']} · final {chain['final']} · settled {chain['settled']}"
 
 
 def _line(i: Invoice) -> str:

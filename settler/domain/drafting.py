@@ -14,7 +14,7 @@ from typing import Any
 from chains.model import Address, BaseUnits, ChainId, Token
 from settler.domain.errors import InvalidInput
 from settler.domain.invoices import DEFAULT_MERCHANT, Match
-from settler.domain.money import parse_positive, rescale_exact
+from settler.domain.money import parse_positive
 
 MAX_OPTIONS = 50
 """Options an invoice may offer; a bound on the work one transfer can cause."""
@@ -114,15 +114,15 @@ def draft(request: InvoiceRequest, *, catalog: Catalog, defaults: InvoiceDefault
         problems.append(
             InvalidInput("options", f"has {len(request.options)} entries; give 1 to {MAX_OPTIONS} ways to pay")
         )
-    options: list[DraftOption] = []
+    options: dict[int, DraftOption] = {}
     for index, option in enumerate(request.options[:MAX_OPTIONS]):
         try:
-            options.append(_option(request, option, f"options[{index}]", catalog))
+            options[index] = _option(request, option, f"options[{index}]", catalog)
         except InvalidInput as problem:
             if all(str(problem) != str(known) for known in problems):
                 problems.append(problem)
     problems += _same_way_twice(options)
-    currencies = sorted({o.token.currency for o in options})
+    currencies = sorted({o.token.currency for o in options.values()})
     currency = request.currency or (currencies[0] if currencies else "")
     if len(currencies) > 1 or (currencies and currencies != [currency]):
         problems.append(
@@ -134,15 +134,15 @@ def draft(request: InvoiceRequest, *, catalog: Catalog, defaults: InvoiceDefault
         )
     if problems:
         raise InvalidRequest(tuple(problems))
-    scale = max(o.token.decimals for o in options)
-    finest = next(o for o in options if o.token.decimals == scale)
+    finest = max(options.values(), key=lambda o: o.token.decimals)
+    scale = finest.token.decimals
     return Draft(
         merchant=request.merchant,
         reference=request.reference,
         currency=currency,
-        amount=rescale_exact(finest.amount_base, scale, scale),
+        amount=finest.amount_base,
         scale=scale,
-        options=tuple(options),
+        options=tuple(options.values()),
         created_at=now,
         expires_at=now + timedelta(seconds=expires_in_s),
         monitoring_until=now + timedelta(seconds=expires_in_s + defaults.monitoring_s),
@@ -195,10 +195,11 @@ def _option(request: InvoiceRequest, option: OptionRequest, at: str, catalog: Ca
     )
 
 
-def _same_way_twice(options: list[DraftOption]) -> list[InvalidInput]:
+def _same_way_twice(options: Mapping[int, DraftOption]) -> list[InvalidInput]:
+    """`options` by their place in the request."""
     seen: set[tuple[int, bytes, bytes]] = set()
     problems = []
-    for index, o in enumerate(options):
+    for index, o in options.items():
         way = (o.token.chain_id, o.token.address, o.pay_to)
         if way in seen:
             problems.append(

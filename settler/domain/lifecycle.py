@@ -20,11 +20,12 @@ from settler.domain.settlement import Expire, Hold, Outcome, Processing, Settle,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """The state an invoice is in after an outcome, and the event that tells of it (`None`: nothing to tell)."""
+    """The state an invoice is in after an outcome, and the events that tell of it."""
 
     status: InvoiceStatus
     exceptions: frozenset[InvoiceException]
-    event: EventType | None
+    events: tuple[EventType, ...]
+    """One for a new status, one for a hold that begins: an invoice may expire and be held in one step."""
 
     def changes(self, invoice: Invoice) -> bool:
         return (self.status, self.exceptions) != (invoice.status, invoice.exceptions)
@@ -45,10 +46,9 @@ def advance(invoice: Invoice, outcome: Outcome) -> Step:
             after = InvoiceStatus.PENDING if before is InvoiceStatus.PROCESSING else before
         case _:
             assert_never(outcome)
-    event = _ENTERING[after] if after is not before else None
-    if isinstance(outcome, Hold) and not was_held:
-        event = EventType.INVOICE_ON_HOLD
-    return Step(status=after, exceptions=outcome.exceptions | _kept(invoice), event=event)
+    entered = (_ENTERING[after],) if after is not before else ()
+    held = (EventType.INVOICE_ON_HOLD,) if isinstance(outcome, Hold) and not was_held else ()
+    return Step(status=after, exceptions=outcome.exceptions | _kept(invoice), events=entered + held)
 
 
 def _kept(invoice: Invoice) -> frozenset[InvoiceException]:

@@ -123,11 +123,15 @@ def assess(
     canonical = sorted((t for t in transfers if t.is_canonical), key=_arrival_order)
     accepts_late = policy.late is LatePolicy.ACCEPT or HoldReason.LATE in released
     counted = [t for t in canonical if accepts_late or not is_late(invoice, t)]
-    needed = due(invoice, counted) - tolerance(
+    may_miss = tolerance(
         invoice.amount,
         bps=policy.underpayment_tolerance_bps,
         at_most=rescale_down(policy.underpayment_tolerance_max, invoice.scale),
     )
+
+    def is_enough(paid: Sequence[TransferRecord]) -> bool:
+        # what is due depends on the options used: by these payments, not by others that may never be final
+        return bool(paid) and received(invoice, paid) >= due(invoice, paid) - may_miss
 
     late = {InvoiceException.LATE} if any(is_late(invoice, t) for t in canonical) else set()
     over = {InvoiceException.OVERPAID} if received(invoice, canonical) > due(invoice, canonical) else set()
@@ -135,18 +139,12 @@ def assess(
     is_past = scanned_to is not None and scanned_to > invoice.expires_at
 
     final = [t for t in counted if t.is_final]
-    if received(invoice, final) >= needed:
+    if is_enough(final):
         return Settle(parts=_parts(invoice, final), exceptions=noted)
-    if received(invoice, counted) >= needed:
+    if is_enough(counted):
         return Processing(exceptions=noted)
-    if received(invoice, canonical) >= needed:
-        held = [t for t in canonical if t.is_final]
-        if received(invoice, held) >= needed:
-            return Hold(
-                reason=HoldReason.LATE,
-                expire=is_past,
-                exceptions=noted | {InvoiceException.ON_HOLD},
-            )
+    if is_enough([t for t in canonical if t.is_final]):
+        return Hold(reason=HoldReason.LATE, expire=is_past, exceptions=noted | {InvoiceException.ON_HOLD})
     if is_past:
         short = {InvoiceException.UNDERPAID} if canonical else set()
         return Expire(exceptions=noted | frozenset(short))

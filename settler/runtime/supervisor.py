@@ -15,7 +15,8 @@ import random
 import secrets
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, assert_never
 
 from aiohttp import web
@@ -27,19 +28,20 @@ from settler.api.app import make_app, serve
 from settler.clock import Clock, SystemClock
 from settler.config import ChainSettings, Settings
 from settler.domain.finality import describe
-from settler.health import Health
+from settler.health import MAX_TICK_SILENCE_S, Health
 from settler.logs import get_logger
 from settler.metrics import ChainCalls, Metrics
 from settler.runtime.chain_tasks import ChainParts, run_chain
 from settler.runtime.loop import Loop, Stage
 from settler.runtime.loop import run as run_loop
 from settler.runtime.tally import TallyingObserver
-from settler.runtime.watching import Gauges, TickWatcher
+from settler.runtime.watching import Gauges, TickWatcher, WatchedChain
 from settler.stages.dispatch import Dispatch
 from settler.stages.effects import Reporter
 from settler.stages.expire import Expire
 from settler.stages.mute import Mute
 from settler.stages.setup import ChainSetup, Judgement
+from settler.stages.tidy import Tidy
 from settler.storage import migrate
 from settler.storage.engine import Database
 from settler.storage.errors import StorageError
@@ -48,10 +50,16 @@ from settler.webhook.send import HttpSender
 EXPIRE_EVERY_S = 2.0
 DISPATCH_EVERY_S = 0.5
 GAUGES_EVERY_S = 5.0
+TIDY_EVERY_S = 600.0
 INSTANT_FINALITY_S = 2.0
 """A chain known to be final within this: its finality tag may equal the head."""
 TAG_STUCK_AFTER_S = 86_400.0
 """At least; on chains known to need longer, four times their longest usual time to finality."""
+
+LOOPS_SHARE = 0.8
+"""Of the drain, at most, for ticks under way."""
+SENDS_SHARE = 0.95
+"""Of the drain, at most, until webhook sends are cut off; they are sent again by the next process."""
 
 _log = get_logger(__name__)
 
@@ -97,17 +105,61 @@ async def daemon(
         db = await Database.open(settings.database_url)
         stack.push_async_callback(db.dispose)
         await _check_schema(db)
-        metrics, health = Metrics(clock, version=__version__), Health(clock)
-        chains = await stack.enter_async_context(_chain_parts(settings, db, clock, metrics, health))
-        runner = await _serve_api(settings, db, clock, metrics, health, chains)
-        stack.push_async_callback(runner.cleanup)
+        process = _Process(
+            settings=settings,
+            db=db,
+            clock=clock,
+            metrics=Metrics(clock, version=__version__),
+            health=Health(clock),
+            drain=_Drain(settings.runtime.drain_timeout_s),
+        )
+        chains = await stack.enter_async_context(_chain_parts(process))
+        runner = await _serve_api(process, chains)
+        stack.push_async_callback(_close, runner, process.drain)
         address = "http://{}:{}".format(*runner.addresses[0][:2])
         _log.info("daemon.started", version=__version__, listen=address, chains=sorted(chains), shadow=shadow)
         if on_listening is not None:
             on_listening(address)
-        drained = await _run_tasks(settings, db, clock, metrics, chains, stop, health, shadow=shadow)
+        drained = await _run_tasks(process, chains, stop, shadow=shadow)
         _log.info("daemon.stopped", drained=drained)
     return 0
+
+
+class _Drain:
+    """The time a stop may take in all: what ends earlier leaves the rest to what comes after it."""
+
+    def __init__(self, limit_s: float) -> None:
+        self.limit_s = limit_s
+        self._ends_at: float | None = None
+
+    def begin(self) -> None:
+        self._ends_at = asyncio.get_running_loop().time() + self.limit_s
+
+    def left_s(self, share: float = 1.0) -> float:
+        """Seconds left of that share of the whole; before `begin`, all of it."""
+        if self._ends_at is None:
+            return self.limit_s * share
+        now = asyncio.get_running_loop().time()
+        return max(0.0, self._ends_at - (1 - share) * self.limit_s - now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Process:
+    """What everything in this process shares."""
+
+    settings: Settings
+    db: Database
+    clock: Clock
+    metrics: Metrics
+    health: Health
+    drain: _Drain
+
+
+async def _close(runner: web.AppRunner, drain: _Drain) -> None:
+    """Ends the API: requests under way have what is left of the drain, at least a moment."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(max(0.2, drain.left_s())):
+            await runner.cleanup()
 
 
 async def _check_schema(db: Database) -> None:
@@ -131,27 +183,30 @@ async def _check_schema(db: Database) -> None:
 
 
 @asynccontextmanager
-async def _chain_parts(
-    settings: Settings, db: Database, clock: Clock, metrics: Metrics, health: Health
-) -> AsyncIterator[dict[str, ChainParts]]:
+async def _chain_parts(process: _Process) -> AsyncIterator[dict[str, ChainParts]]:
     """What each chain's loops are made of; closes the providers at the end."""
+    configured = process.settings.chains
     judgement = Judgement(
-        policy=settings.invoice_policy(), finality=describe({n: c.finality for n, c in settings.chains.items()})
+        policy=process.settings.invoice_policy(),
+        finality=describe({name: chain.finality for name, chain in configured.items()}),
     )
     watcher = TickWatcher(
-        db=db, metrics=metrics, health=health, chain_ids={n: c.chain_id for n, c in settings.chains.items()}
+        db=process.db,
+        metrics=process.metrics,
+        health=process.health,
+        chains={n: WatchedChain(chain_id=c.chain_id, provider=c.provider) for n, c in configured.items()},
     )
     async with AsyncExitStack() as stack:
         parts: dict[str, ChainParts] = {}
-        for name, chain in settings.chains.items():
-            metrics.add_chain(
+        for name, chain in configured.items():
+            process.metrics.add_chain(
                 name,
                 providers=[chain.provider],
                 tokens=[t.symbol for t in chain.tokens],
                 stages=("open", "watch", "settle"),
             )
-            health.expect_chain(name)
-            observer = TallyingObserver(ChainCalls(metrics, chain=name, provider=chain.provider))
+            process.health.expect_chain(name)
+            observer = TallyingObserver(ChainCalls(process.metrics, chain=name, provider=chain.provider))
             provider = RpcProvider(chain.rpc.get_secret_value(), observer=observer, name=chain.provider)
             reader = EvmReader(provider, chain_id=chain.chain_id)
             stack.push_async_callback(reader.close)
@@ -159,10 +214,10 @@ async def _chain_parts(
                 setup=_setup(chain),
                 reader=reader,
                 poll_interval_s=chain.poll_interval_s,
-                db=db,
-                clock=clock,
+                db=process.db,
+                clock=process.clock,
                 judgement=judgement,
-                metrics=metrics,
+                metrics=process.metrics,
                 watcher=watcher,
                 jitter=random.random,
             )
@@ -182,9 +237,9 @@ def _setup(chain: ChainSettings) -> ChainSetup:
     )
 
 
-async def _serve_api(
-    settings: Settings, db: Database, clock: Clock, metrics: Metrics, health: Health, chains: Mapping[str, ChainParts]
-) -> web.AppRunner:
+async def _serve_api(process: _Process, chains: Mapping[str, ChainParts]) -> web.AppRunner:
+    settings, health = process.settings, process.health
+
     def providers() -> Sequence[Mapping[str, Any]]:
         return [
             {"chain": name, "provider": settings.chains[name].provider, "up": health.chain(name).is_provider_up}
@@ -192,12 +247,12 @@ async def _serve_api(
         ]
 
     app = make_app(
-        db=db,
-        clock=clock,
+        db=process.db,
+        clock=process.clock,
         catalog=settings.catalog(),
         defaults=settings.invoice_defaults(),
         auth=settings.api.auth,
-        metrics=metrics,
+        metrics=process.metrics,
         health=health,
         providers=providers,
         entropy=secrets.token_bytes,
@@ -206,56 +261,57 @@ async def _serve_api(
     return await serve(app, settings.api.listen.host, settings.api.listen.port)
 
 
-async def _run_tasks(
-    settings: Settings,
-    db: Database,
-    clock: Clock,
-    metrics: Metrics,
-    chains: Mapping[str, ChainParts],
-    stop: asyncio.Event,
-    health: Health,
-    *,
-    shadow: bool,
-) -> bool:
-    """All loops, until `stop`; then at most `drain_timeout_s` more. Whether all of them ended by themselves."""
-    watcher = TickWatcher(db=db, metrics=metrics, health=health, chain_ids={})
-    judgement = next(iter(chains.values())).judgement
-    every_token = tuple(t for p in chains.values() for t in p.setup.tokens)
-    sender = HttpSender(clock=clock, allow_private=settings.webhooks.allow_private_addresses)
-    dispatch = Dispatch(db, sender, clock, jitter=random.random, on_attempt=metrics.delivery)
-    expire = Expire(db=db, clock=clock, judgement=judgement, reporter=Reporter(metrics, chain="", tokens=every_token))
-    gauges = Gauges(db=db, metrics=metrics, clock=clock, tokens={(t.chain_id, t.address): t for t in every_token})
-
-    def of_process(stage: Stage, name: str, every_s: float) -> Loop:
-        async def pause_s() -> float:
-            return every_s
-
-        health.expect_loop(name)
-        return Loop(
-            stage=stage, name=name, chain="", pause_s=pause_s, clock=clock, jitter=random.random, watcher=watcher
-        )
-
-    limit = settings.runtime.drain_timeout_s
+async def _run_tasks(process: _Process, chains: Mapping[str, ChainParts], stop: asyncio.Event, *, shadow: bool) -> bool:
+    """All loops, until `stop`; then as long as the drain allows. Whether all of them ended by themselves."""
+    sender = HttpSender(clock=process.clock, allow_private=process.settings.webhooks.allow_private_addresses)
+    dispatch = Dispatch(process.db, sender, process.clock, jitter=random.random, on_attempt=process.metrics.delivery)
     try:
         async with asyncio.timeout(None) as deadline, asyncio.TaskGroup() as tasks:
             for name, parts in chains.items():
                 tasks.create_task(run_chain(parts, stop), name=f"chain:{name}")
-            for loop in (
-                of_process(expire, "expire", EXPIRE_EVERY_S),
-                of_process(Mute(db) if shadow else dispatch, "dispatch", DISPATCH_EVERY_S),
-                of_process(gauges, "gauges", GAUGES_EVERY_S),
-            ):
+            for loop in _process_loops(process, chains, Mute(process.db) if shadow else dispatch):
                 tasks.create_task(run_loop(loop, stop), name=loop.name)
             await stop.wait()
-            health.draining()
-            _log.info("daemon.stopping", drain_timeout_s=limit)
-            deadline.reschedule(asyncio.get_running_loop().time() + limit)
+            process.drain.begin()
+            process.health.draining()
+            _log.info("daemon.stopping", drain_timeout_s=process.drain.limit_s)
+            deadline.reschedule(asyncio.get_running_loop().time() + process.drain.left_s(LOOPS_SHARE))
     except TimeoutError:
         return False
     finally:
-        await dispatch.drain(min(limit, 5.0))
+        await dispatch.drain(process.drain.left_s(SENDS_SHARE))
         await sender.close()
     return True
+
+
+def _process_loops(process: _Process, chains: Mapping[str, ChainParts], outward: Dispatch | Mute) -> list[Loop]:
+    """The loops that belong to no single chain."""
+    db, clock, metrics, health = process.db, process.clock, process.metrics, process.health
+    every_token = tuple(t for parts in chains.values() for t in parts.setup.tokens)
+    expire = Expire(
+        db=db,
+        clock=clock,
+        judgement=next(iter(chains.values())).judgement,
+        reporter=Reporter(metrics, chain="", tokens=every_token),
+    )
+    gauges = Gauges(db=db, metrics=metrics, clock=clock, tokens={(t.chain_id, t.address): t for t in every_token})
+    watcher = TickWatcher(db=db, metrics=metrics, health=health, chains={})
+
+    def loop(stage: Stage, name: str, every_s: float) -> Loop:
+        async def pause_s() -> float:
+            return every_s
+
+        health.expect_loop(name, max_silence_s=every_s + MAX_TICK_SILENCE_S)
+        return Loop(
+            stage=stage, name=name, chain="", pause_s=pause_s, clock=clock, jitter=random.random, watcher=watcher
+        )
+
+    return [
+        loop(expire, "expire", EXPIRE_EVERY_S),
+        loop(outward, "dispatch", DISPATCH_EVERY_S),
+        loop(gauges, "gauges", GAUGES_EVERY_S),
+        loop(Tidy(db=db, clock=clock), "tidy", TIDY_EVERY_S),
+    ]
 
 
 @contextmanager

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from chains.errors import Transient
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from chains.errors import BlockNotFound, Transient
 from chains.model import Address, ChainId, Token
 from settler.clock import Clock
 from settler.health import Health
@@ -13,15 +16,25 @@ from settler.storage import chains, holds, invoices, transfers, webhooks
 from settler.storage.chains import ChainState
 from settler.storage.engine import Database, StorageUnavailable
 
+_LOOKING = ("open", "watch")
+"""The stages that ask for the head at every tick: whether the node answers is theirs to say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchedChain:
+    chain_id: ChainId
+    provider: str
+    """Host of its RPC URL."""
+
 
 class TickWatcher:
     """`settler.runtime.loop.Watcher`: after each tick, tells the metrics and the health of it."""
 
-    def __init__(self, *, db: Database, metrics: Metrics, health: Health, chain_ids: dict[str, ChainId]) -> None:
+    def __init__(self, *, db: Database, metrics: Metrics, health: Health, chains: Mapping[str, WatchedChain]) -> None:
         self._db = db
         self._metrics = metrics
         self._health = health
-        self._chain_ids = chain_ids
+        self._chains = chains
 
     async def after_tick(self, stage: str, chain: str, outcome: str, error: Exception | None) -> None:
         self._metrics.tick(stage, chain, outcome)
@@ -30,15 +43,18 @@ class TickWatcher:
             return
         if isinstance(error, Refused):
             self._health.refused(chain, str(error))
-        elif isinstance(error, Transient) and stage in ("open", "watch"):
+        elif stage in _LOOKING and isinstance(error, Transient) and not isinstance(error, BlockNotFound):
             self._health.provider_down(chain)
+            self._metrics.provider_up(chain, self._chains[chain].provider, False)
         elif error is None:
-            await self._show(chain, is_head_known=stage in ("open", "watch"))
+            if stage in _LOOKING:
+                self._metrics.provider_up(chain, self._chains[chain].provider, True)
+            await self._show(chain, is_head_known=stage in _LOOKING)
 
     async def _show(self, chain: str, *, is_head_known: bool) -> None:
         try:
             async with self._db.read() as conn:
-                state = await chains.get(conn, self._chain_ids[chain])
+                state = await chains.get(conn, self._chains[chain].chain_id)
         except StorageUnavailable:
             return
         if state is None or not state.is_started:

@@ -87,8 +87,7 @@ async def assess_invoices(
         if v.invoice.id in made:
             after = replace(after, settled_at=now, settlement_id=made[v.invoice.id].id)
         changed.append(after)
-        if step.event is not None:
-            told.append((after, step.event))
+        told += [(after, event) for event in step.events]
     await invoices.save(conn, changed)
     await holds.place(
         conn, [(v.invoice.id, v.outcome.reason) for v in verdicts if isinstance(v.outcome, Hold)], now=now

@@ -93,12 +93,8 @@ class Dispatch:
         max_in_flight: int = MAX_IN_FLIGHT,
         per_endpoint: int = PER_ENDPOINT,
         patience_s: float = PATIENCE_S,
-        is_muted: bool = False,
     ) -> None:
-        """`jitter` draws from 0 .. 1 (`random.random`); `on_attempt` is called with one of `OUTCOMES`.
-
-        `is_muted` (`settler run --shadow`): sends nothing and touches nothing; the outbox waits for a worker that may.
-        """
+        """`jitter` draws from 0 .. 1 (`random.random`); `on_attempt` is called with one of `OUTCOMES`."""
         self._db = db
         self._sender = sender
         self._clock = clock
@@ -107,7 +103,6 @@ class Dispatch:
         self._max_in_flight = max_in_flight
         self._per_endpoint = per_endpoint
         self._patience_s = patience_s
-        self._is_muted = is_muted
         # No TaskGroup: sends outlive the tick that starts them. `drain` is where they end at the latest.
         self._sending: dict[asyncio.Task[Attempt], Claim] = {}
         self._finished: list[Attempt] = []
@@ -117,8 +112,6 @@ class Dispatch:
         self._served_failing = ""
 
     async def tick(self) -> Progress:
-        if self._is_muted:
-            return Progress(has_more=False)
         recorded = await self._record_finished()
         events, buried, claims = await self._hand_out()
         for claim in claims:
@@ -212,9 +205,7 @@ class Dispatch:
             return
         error = task.exception()
         if error is not None:
-            self._bugs.append(
-                error
-            )  # the sender never raises: this is ours; raised by the tick, where the loop sees it
+            self._bugs.append(error)  # ours, for a sender never raises; the tick shows it to the loop
         else:
             self._finished.append(task.result())
 

@@ -1,6 +1,7 @@
 """In the place of `dispatch` when the daemon runs in the shadow of another system: nobody is told of anything.
 
-The events are kept and can be pulled from the API; they are only never delivered, also not by a later run that is no shadow.
+The events are kept and can be pulled from the API; they are only never delivered, also not by a later run that is
+no shadow.
 """
 
 from __future__ import annotations

@@ -31,7 +31,9 @@ async def open_chain(chain: ChainSetup, *, reader: ChainReader, db: Database, cl
     """
     await check_chain_id(chain, reader)
     for token in chain.tokens:
-        check_token(chain.name, token, await reader.token_facts(token.address))
+        problem = token_problem(token, await reader.token_facts(token.address))
+        if problem is not None:
+            raise Refused(f"chains.{chain.name}.token.{token.symbol}: {problem}")
     async with db.read() as conn:
         state = await chains.get(conn, chain.chain_id)
     assert state is not None, f"{chain.name} was not registered"
@@ -66,25 +68,25 @@ async def check_chain_id(chain: ChainSetup, reader: ChainReader) -> None:
         )
 
 
-def check_token(chain: str, token: Token, facts: TokenFacts) -> None:
-    """Raises `Refused` if the contract is not the token that is configured."""
-    at = f"chains.{chain}.token.{token.symbol}"
+def token_problem(token: Token, facts: TokenFacts) -> str | None:
+    """What is wrong with a configured token, and what to do; `None` if the contract is what was configured."""
     address = to_checksum(token.address)
     if not facts.has_code:
-        raise Refused(f"{at}.address {address} has no contract on {chain}; correct the address")
+        return f"there is no contract at {address}; correct the address"
     if facts.decimals is None:
-        raise Refused(f"{at}.address {address} answers no decimals(); it is no ERC-20 token, correct the address")
+        return f"{address} answers no decimals(): it is no ERC-20 token; correct the address"
     if facts.decimals != token.decimals:
-        raise Refused(
-            f"{at}.decimals is {token.decimals}, but the contract at {address} says {facts.decimals}; correct it, "
+        return (
+            f"decimals() of {address} answers {facts.decimals}, configured are {token.decimals}; correct it, "
             "or every amount is wrong by a power of ten"
         )
     expected = token.onchain_symbol or token.symbol
-    if facts.symbol is not None and facts.symbol != expected:
-        raise Refused(
-            f"{at}: the contract at {address} calls itself {facts.symbol!r}, not {expected!r}; "
-            "correct the address, or name the token as it names itself"
+    if token.is_symbol_known and facts.symbol is not None and facts.symbol != expected:
+        return (
+            f"the contract at {address} calls itself {facts.symbol!r}, not {expected!r}; correct the address, "
+            "or name the token as it names itself"
         )
+    return None
 
 
 async def _begin(chain: ChainSetup, reader: ChainReader) -> tuple[BlockRef, BlockRef]:

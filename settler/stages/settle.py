@@ -19,7 +19,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import assert_never
 
-from chains.errors import BlockNotFound, ChainError, NodeInconsistent, RangeTooWide
+from chains.errors import BlockNotFound, ChainError, NodeInconsistent, RangeTooWide, ResultTooLarge
 from chains.logs_window import LogsWindow, narrowed, next_span, widened
 from chains.model import BlockNumber, BlockRef, BlockSpan, LogQuery, SpanRead, Tag
 from chains.reader import ChainReader
@@ -169,7 +169,9 @@ class Settle:
                 except RangeTooWide as error:
                     if len(span) == 1:
                         raise
-                    self._window = narrowed(self._window, len(span), error.max_span)
+                    self._window = narrowed(
+                        self._window, len(span), error.max_span, is_cap=not isinstance(error, ResultTooLarge)
+                    )
                     return Progress(has_more=True, facts={**facts, "width": self._window.width})
                 if read.anchor is None:
                     raise BlockNotFound(f"the node has no block {span.first - 1}, which is settled: it is behind")

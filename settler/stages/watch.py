@@ -12,7 +12,7 @@ Not here: anything that lasts. A transfer this stage missed or invented is put r
 
 from __future__ import annotations
 
-from chains.errors import BlockNotFound, NodeInconsistent, RangeTooWide
+from chains.errors import BlockNotFound, NodeInconsistent, RangeTooWide, ResultTooLarge
 from chains.logs_window import LogsWindow, narrowed, next_span, widened
 from chains.model import BlockNumber, BlockRef, BlockSpan, LogQuery, SpanRead, Tag
 from chains.reader import ChainReader
@@ -136,7 +136,9 @@ class Watch:
         except RangeTooWide as error:
             if len(span) == 1:
                 raise
-            self._window = narrowed(self._window, len(span), error.max_span)
+            self._window = narrowed(
+                self._window, len(span), error.max_span, is_cap=not isinstance(error, ResultTooLarge)
+            )
             return None
         if len(span) == self._window.width:
             self._window = widened(self._window)

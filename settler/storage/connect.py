@@ -64,7 +64,7 @@ def sqlite_engines(url: SqliteUrl, pool_size: int) -> tuple[AsyncEngine, AsyncEn
 
 
 def _prepare_file(path: Path) -> None:
-    """Makes the file if there is none, for the owner only: it will hold webhook secrets. Checks that SQLite can read it."""
+    """Makes the file if there is none, for the owner only (it will hold secrets); checks that SQLite can read it."""
     try:
         path.touch(mode=0o600)
         with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as connection:

@@ -127,6 +127,26 @@ async def _reserve_tail(conn: AsyncConnection, option: DraftOption, invoice: Inv
     )
 
 
+async def free_amounts(conn: AsyncConnection, now: datetime, *, limit: int) -> int:
+    """Gives up reservations of unique amounts that have ended; how many, at most `limit`."""
+    ended = (
+        await conn.execute(
+            select(_a.c.chain_id, _a.c.token, _a.c.pay_to, _a.c.amount).where(_a.c.reserved_until < now).limit(limit)
+        )
+    ).all()
+    for row in ended:
+        await conn.execute(
+            delete(_a).where(
+                _a.c.chain_id == row.chain_id,
+                _a.c.token == row.token,
+                _a.c.pay_to == row.pay_to,
+                _a.c.amount == row.amount,
+                _a.c.reserved_until < now,
+            )
+        )
+    return len(ended)
+
+
 async def get(conn: AsyncConnection, id_: InvoiceId) -> Invoice | None:
     return (await get_many(conn, [id_])).get(id_)
 

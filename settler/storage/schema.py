@@ -130,7 +130,8 @@ invoices = Table(
     Column("version", Integer, nullable=False),
     PrimaryKeyConstraint("id"),
     # a merchant's reference names one invoice: creating it twice would ask a customer twice
-    UniqueConstraint("merchant", "reference", name="uq_invoices_merchant_reference"),
+    # (the reference first: an operator looks one up without knowing whose it is)
+    UniqueConstraint("reference", "merchant", name="uq_invoices_merchant_reference"),
     CheckConstraint("status IN ('pending','processing','settled','expired','canceled','reversed')", name="status"),
     # I2: a settled invoice names the settlement it rests on
     CheckConstraint(
@@ -145,6 +146,7 @@ invoices = Table(
         postgresql_where=text("status IN ('pending','processing')"),
     ),
     Index("ix_invoices_status", "status", "id"),
+    Index("ix_invoices_merchant", "merchant", "id"),
 )
 
 invoice_options = Table(
@@ -178,10 +180,11 @@ amount_reservations = Table(
     Column("amount", Uint256, nullable=False),
     Column("invoice_id", Text, nullable=False),
     Column("reserved_until", UtcDateTime, nullable=False),
-    # an exact amount on a shared address names one invoice
-    PrimaryKeyConstraint("chain_id", "token", "pay_to", "amount"),
+    # an exact amount on a shared address names one invoice; the address first: matching asks who shares it
+    PrimaryKeyConstraint("pay_to", "chain_id", "token", "amount"),
     ForeignKeyConstraint(["invoice_id"], ["invoices.id"]),
     Index("ix_amount_reservations_reserved_until", "reserved_until"),
+    Index("ix_amount_reservations_invoice", "invoice_id"),
 )
 
 transfers = Table(
@@ -268,6 +271,7 @@ settlements = Table(
     ForeignKeyConstraint(["invoice_id"], ["invoices.id"]),
     # an invoice is settled once; again only after a reversal, as the next generation
     UniqueConstraint("invoice_id", "generation", name="uq_settlements_invoice_generation"),
+    Index("ix_settlements_merchant", "merchant", "id"),
 )
 
 settlement_lines = Table(
@@ -377,6 +381,8 @@ events = Table(
         sqlite_where=text("NOT is_fanned_out"),
         postgresql_where=text("NOT is_fanned_out"),
     ),
+    # a merchant's feed
+    Index("ix_events_merchant", "merchant", "seq"),
     UniqueConstraint("id", name="uq_events_id"),
     # I6: each state change tells of itself once
     UniqueConstraint("type", "object_id", "version", name="uq_events_change"),
@@ -419,11 +425,20 @@ webhook_deliveries = Table(
     # each endpoint gets each event as one delivery, however often the fan-out runs
     UniqueConstraint("endpoint_id", "event_id", name="uq_webhook_deliveries_endpoint_event"),
     CheckConstraint("status IN ('pending','delivered','dead')", name="status"),
+    # what is due, endpoint by endpoint: a long backlog at one must not slow down the others' claims
     Index(
         "ix_webhook_deliveries_due",
+        "endpoint_id",
         "next_attempt_at",
+        "id",
         sqlite_where=text("status = 'pending'"),
         postgresql_where=text("status = 'pending'"),
+    ),
+    Index(
+        "ix_webhook_deliveries_dead",
+        "id",
+        sqlite_where=text("status = 'dead'"),
+        postgresql_where=text("status = 'dead'"),
     ),
 )
 

@@ -52,12 +52,14 @@ def _parse_sqlite(rest: str) -> SqliteUrl:
     if "?" in name or name.startswith("file:"):
         raise InvalidDatabaseUrl("a SQLite URL takes a path only, no parameters")
     path = Path(name)
-    if path.is_dir():
-        raise InvalidDatabaseUrl(f"{path} is a directory; name a file in it, like sqlite:///{path / 'settler.db'}")
-    if not path.absolute().parent.is_dir():
-        raise InvalidDatabaseUrl(
-            f"the directory {path.absolute().parent} of the database does not exist; make it first"
-        )
+    try:
+        is_directory, has_directory = path.is_dir(), path.absolute().parent.is_dir()
+    except OSError as error:
+        raise InvalidDatabaseUrl(f"no file can have the database's name: {error.strerror}") from None
+    if is_directory:
+        raise InvalidDatabaseUrl(f"{path} is a directory; name a file in it, like {path / 'settler.db'}")
+    if not has_directory:
+        raise InvalidDatabaseUrl(f"the directory {path.absolute().parent} does not exist; make it first")
     return SqliteUrl(path=path)
 
 

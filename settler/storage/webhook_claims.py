@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, exists, literal_column, or_, select, update
+from sqlalchemy import ColumnElement, Row, and_, bindparam, exists, literal_column, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from settler.domain.delivery import DeliveryId, DeliveryStatus, Endpoint, EndpointId
 from settler.domain.events import Event, EventType
 from settler.domain.ids import EventId
 from settler.storage import schema
+from settler.storage.sql import chunks
 from settler.storage.webhook_endpoints import endpoint_of
 
 _e = schema.events
@@ -28,6 +29,38 @@ _w = schema.webhook_endpoints
 _d = schema.webhook_deliveries
 _IS_PENDING = _d.c.status == literal_column("'pending'")
 """Spelled as the partial index is: SQLite matches a literal, never a bound value."""
+_IS_DUE = and_(
+    _IS_PENDING,
+    _d.c.next_attempt_at <= bindparam("now"),
+    or_(_d.c.claimed_until.is_(None), _d.c.claimed_until <= bindparam("now")),
+)
+
+
+def _ended(status: DeliveryStatus) -> dict[str, Any]:
+    return {"status": status.value, "next_attempt_at": None, "claimed_until": None}
+
+
+# The statements that run once an endpoint or a delivery, built once.
+_DUE_OF = (
+    select(_d.c.id.label("delivery_id"), _d.c.attempts, _e)
+    .join(_e, _e.c.id == _d.c.event_id)
+    .where(_d.c.endpoint_id == bindparam("endpoint"), _IS_DUE)
+    .order_by(_d.c.next_attempt_at, _d.c.id)
+    .limit(bindparam("room"))
+    .with_for_update(skip_locked=True, of=_d)
+)
+_DELIVERED = (
+    update(_d)
+    .where(_d.c.id == bindparam("id_"), _d.c.status != DeliveryStatus.DELIVERED.value)
+    .values(
+        **_ended(DeliveryStatus.DELIVERED),
+        attempts=bindparam("attempts_"),
+        last_attempt_at=bindparam("now"),
+        last_status_code=bindparam("status_code"),
+        last_error=None,
+        delivered_at=bindparam("now"),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,28 +100,22 @@ async def claim_due(
     full = [id_ for id_, count in taken.items() if count >= per_endpoint]
     endpoints = await _endpoints_with_due(conn, now, full=full, only=only, limit=limit, after=after)
     claims: list[Claim] = []
+    lease_until = now + timedelta(seconds=lease_s)
     share = max(1, limit // max(1, len(endpoints)))
     for endpoint in endpoints:
         room = min(per_endpoint - taken.get(endpoint.id, 0), share, limit - len(claims))
         if room > 0:
-            claims += await _claim_of(conn, endpoint, now, room=room, lease_until=now + timedelta(seconds=lease_s))
+            claims += await _due_of(conn, endpoint, now, room=room, lease_until=lease_until)
+    # Nobody comes between: on PostgreSQL the rows are locked, on SQLite all is.
+    for part in chunks(claim.id for claim in claims):
+        await conn.execute(update(_d).where(_d.c.id.in_(part)).values(claimed_until=lease_until))
     return claims
 
 
 async def record_delivered(conn: AsyncConnection, claim: Claim, now: datetime, *, status_code: int) -> None:
     """A success is a success, also when the lease was lost to another worker meanwhile."""
-    await conn.execute(
-        update(_d)
-        .where(_d.c.id == claim.id, _d.c.status != DeliveryStatus.DELIVERED.value)
-        .values(
-            **_ended(DeliveryStatus.DELIVERED),
-            attempts=claim.attempts + 1,
-            last_attempt_at=now,
-            last_status_code=status_code,
-            last_error=None,
-            delivered_at=now,
-        )
-    )
+    done = {"id_": claim.id, "attempts_": claim.attempts + 1, "now": now, "status_code": status_code}
+    await conn.execute(_DELIVERED, done)
 
 
 async def record_retry(
@@ -138,20 +165,8 @@ async def release(conn: AsyncConnection, claims: Sequence[Claim]) -> None:
         await conn.execute(update(_d).where(_is_still(claim)).values(claimed_until=None))
 
 
-def _is_due(now: datetime) -> ColumnElement[bool]:
-    return and_(
-        _IS_PENDING,
-        _d.c.next_attempt_at <= now,
-        or_(_d.c.claimed_until.is_(None), _d.c.claimed_until <= now),
-    )
-
-
 def _is_still(claim: Claim) -> ColumnElement[bool]:
     return and_(_d.c.id == claim.id, _IS_PENDING, _d.c.claimed_until == claim.lease_until)
-
-
-def _ended(status: DeliveryStatus) -> dict[str, Any]:
-    return {"status": status.value, "next_attempt_at": None, "claimed_until": None}
 
 
 async def _endpoints_with_due(
@@ -169,28 +184,21 @@ async def _endpoints_with_due(
         .where(
             _w.c.disabled_at.is_(None),
             _w.c.id.not_in(full),
-            exists().where(_d.c.endpoint_id == _w.c.id, _is_due(now)),
+            exists().where(_d.c.endpoint_id == _w.c.id, _IS_DUE),
         )
         .order_by(_w.c.id <= after, _w.c.id)
         .limit(limit)
     )
     if only is not None:
         query = query.where(_w.c.id.in_(only))
-    return [endpoint_of(row) for row in await conn.execute(query)]
+    return [endpoint_of(row) for row in await conn.execute(query, {"now": now})]
 
 
-async def _claim_of(
+async def _due_of(
     conn: AsyncConnection, endpoint: Endpoint, now: datetime, *, room: int, lease_until: datetime
 ) -> list[Claim]:
-    found = await conn.execute(
-        select(_d.c.id.label("delivery_id"), _d.c.attempts, _e)
-        .join(_e, _e.c.id == _d.c.event_id)
-        .where(_d.c.endpoint_id == endpoint.id, _is_due(now))
-        .order_by(_d.c.next_attempt_at, _d.c.id)
-        .limit(room)
-        .with_for_update(skip_locked=True, of=_d)
-    )
-    claims = [
+    found = await conn.execute(_DUE_OF, {"endpoint": endpoint.id, "now": now, "room": room})
+    return [
         Claim(
             id=DeliveryId(row.delivery_id),
             endpoint=endpoint,
@@ -200,8 +208,6 @@ async def _claim_of(
         )
         for row in found
     ]
-    await conn.execute(update(_d).where(_d.c.id.in_([claim.id for claim in claims])).values(claimed_until=lease_until))
-    return claims
 
 
 def _event(row: Row[Any]) -> Event:

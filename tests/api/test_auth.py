@@ -79,6 +79,27 @@ async def test_auth_none__everybody_may_do_everything(start: Start) -> None:
         assert response.status == 200
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost", 200),
+        ("localhost:8080", 200),
+        ("127.0.0.1", 200),
+        ("[::1]:8080", 200),
+        ("app.localhost", 200),
+        ("attacker.example", 421),
+        ("localhost.attacker.example:80", 421),
+        ("127.0.0.1.attacker.example", 421),
+        ("[::", 421),
+    ],
+)
+async def test_auth_none__called_by_a_foreign_name__is_421(start: Start, host: str, status: int) -> None:
+    """DNS rebinding: a page that points its own name at this machine."""
+    api = await start(auth="none")
+    async with api.client.get("/v1/invoices", headers={"Host": host}) as response:
+        assert response.status == status
+
+
 async def test_a_bound_key__makes_and_sees_its_merchants_objects_alone(api: Api) -> None:
     acme = await api.key_for(*Scope, merchant="acme")
     ours = await api.post("/v1/invoices", invoice(), key=acme)

@@ -37,7 +37,7 @@ async def test_a_method_not_taken__is_405_and_says_which_are(api: Api, method: s
     response, problem = await api.ask(method, path)
     assert (response.status, problem["status"]) == (405, 405)
     assert response.content_type == "application/problem+json"
-    assert response.headers["Allow"] in {allowed, allowed.replace(",HEAD", "")}
+    assert response.headers["Allow"] == allowed
 
 
 async def test_the_database_is_away__is_503_with_retry_after(start: Start) -> None:
@@ -73,6 +73,13 @@ async def test_answers__are_not_to_be_kept_by_caches(api: Api) -> None:
         assert response.headers["Cache-Control"] == "no-store"
         assert response.headers["X-Content-Type-Options"] == "nosniff"
         assert "aiohttp" not in response.headers["Server"]
+
+
+async def test_head__is_get_without_the_body(api: Api) -> None:
+    got, _ = await api.ask("GET", "/v1/invoices")
+    head, body = await api.ask("HEAD", "/v1/invoices")
+    assert (head.status, body) == (200, None)
+    assert head.headers["Content-Length"] == got.headers["Content-Length"]
 
 
 async def test_serve__listens_and_stops(api: Api) -> None:

@@ -70,6 +70,7 @@ async def test_events__pulled_while_more_are_written__each_comes_once_and_in_ord
     made = await add(api, 3)
     told: list[str] = []
     after = ""
+    answer: Any = None
     for round_ in range(4):
         answer = await api.get(f"/v1/events?limit=2{after}")
         told += [event["data"]["id"] for event in answer["data"]]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import signal
 
 import pytest
 from sqlalchemy import func, insert, select, text, update
@@ -52,7 +51,7 @@ async def test_server__crashes_within_a_transaction__nothing_of_it_is_kept(
         with pytest.raises(StorageUnavailable):
             async with postgres_db.write() as conn:
                 await conn.execute(insert(chains).values(ROW))
-                postgres_server.stop(signal.SIGKILL)
+                postgres_server.crash()
                 await conn.execute(update(chains).values(head_number=1))
     finally:
         postgres_server.start()
@@ -68,7 +67,7 @@ async def test_server__crashes_before_the_commit__nothing_of_it_is_kept(
         with pytest.raises(StorageUnavailable):
             async with postgres_db.write() as conn:
                 await conn.execute(insert(chains).values(ROW))
-                postgres_server.stop(signal.SIGKILL)
+                postgres_server.crash()
     finally:
         postgres_server.start()
     assert await _count(postgres_db) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -21,7 +22,7 @@ from settler.storage.engine import Database
 from settler.storage.errors import StorageUnavailable
 from settler.webhook.fake import FakeSender
 from settler.webhook.send import BODY_BYTES, TIMEOUT_S, HttpSender, WebhookSender
-from tests.webhook.receiver import Receiver, raw_server, receiving, reset, timestamp, verify
+from tests.webhook.receiver import raw_server, receiving, reset, timestamp, verify
 from tests.webhook.samples import OLD_SECRET, SECRET, added, an_endpoint, an_event
 
 
@@ -99,18 +100,6 @@ async def test_tick__an_event__goes_to_each_endpoint_that_wants_it(db: Database)
     assert len(sender.sent) == 2
 
 
-async def test_tick__muted__leaves_all_to_others(db: Database) -> None:
-    sender = FakeSender()
-    await added(db, an_endpoint(), an_event())
-    muted = Dispatch(db, sender, FakeClock(datetime.now(UTC)), jitter=lambda: 0.5, is_muted=True)
-    assert not (await muted.tick()).has_more
-    assert await muted.drain(1) == 0
-    assert not sender.sent
-    worker = a_worker(db, sender)
-    await worker.run()
-    assert worker.outcomes == {"delivered": 1}
-
-
 async def test_tick__failing__is_repeated_on_schedule_with_equal_id_and_bytes_then_dead(db: Database) -> None:
     sender = FakeSender(default=Answered(status_code=500))
     await added(db, an_endpoint(), an_event())
@@ -125,7 +114,7 @@ async def test_tick__failing__is_repeated_on_schedule_with_equal_id_and_bytes_th
     assert len(sender.sent) == MAX_ATTEMPTS
     assert len({(sent.headers["webhook-id"], sent.body) for sent in sender.sent}) == 1
     stamps = [int(sent.headers["webhook-timestamp"]) for sent in sender.sent]
-    assert [b - a for a, b in zip(stamps, stamps[1:], strict=False)] == list(RETRY_DELAYS_S)
+    assert [b - a for a, b in itertools.pairwise(stamps)] == list(RETRY_DELAYS_S)
     delivery = await _delivery(db)
     assert (delivery.status, delivery.attempts, delivery.last_error) == ("dead", 10, "answered 500")
     assert worker.outcomes == {"retried": 9, "dead": 1}
@@ -297,10 +286,8 @@ async def test_tick__failed_endpoint_that_recovers__gets_all_its_slots_again(db:
     worker = a_worker(db, sender)
     await worker.run()
     await added(db, *(an_event(n) for n in range(2, 10)))
-    claimed = []
-    for _ in range(4):
-        claimed.append((await worker.dispatch.tick()).facts["claimed"])
-    assert claimed[:2] == [1, 4]
+    claimed = [(await worker.dispatch.tick()).facts["claimed"] for _ in range(2)]
+    assert claimed == [1, 4]
 
 
 async def test_drain__running_sends__are_waited_for_and_recorded(db: Database) -> None:
@@ -402,26 +389,25 @@ async def test_real__body_past_the_bound__is_not_sent(db: Database) -> None:
     assert "limit" in str((await _delivery(db)).last_error)
 
 
-async def test_real__one_of_fifty_hangs__the_others_are_not_delayed(db: Database) -> None:
-    async with receiving() as receiver, _http() as sender:
+async def test_real__one_of_fifty_hangs__the_others_are_not_delayed(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one hangs for longer than the test may take: if anything waited for it, this would not end."""
+    monkeypatch.setattr(dispatch_module, "SEND_LIMIT_S", 600)
+    async with receiving() as receiver, _http(timeout_s=600) as sender:
         paths = ["/hang", *(f"/{n}" for n in range(49))]
         endpoints = [an_endpoint(n, url=receiver.base + path) for n, path in enumerate(paths)]
         await added(db, *endpoints, *(an_event(n) for n in range(10)))
         worker = a_worker(db, sender)
-        loop = asyncio.get_running_loop()
-        started = loop.time()
         while worker.outcomes["delivered"] < 490:
             await worker.dispatch.tick()
-            assert loop.time() - started < 12, worker.outcomes
-        # A second wave, while the first still hangs.
-        await added(db, an_event(10))
-        second = loop.time()
+        await added(db, an_event(10))  # a second wave, while the first still hangs
         while worker.outcomes["delivered"] < 539:
             await worker.dispatch.tick()
-            assert loop.time() - second < 5, worker.outcomes
-        assert len(receiver.got_at("/hang")) <= 4
+        assert worker.outcomes == {"delivered": 539}
+        assert len(receiver.got_at("/hang")) == 4
         await worker.dispatch.drain(0)
 
 
-def _http() -> HttpSender:
-    return HttpSender(clock=FakeClock(datetime.now(UTC)), allow_private=True)
+def _http(timeout_s: float = TIMEOUT_S) -> HttpSender:
+    return HttpSender(clock=FakeClock(datetime.now(UTC)), allow_private=True, timeout_s=timeout_s)

@@ -11,13 +11,14 @@ from settler.storage.types import Uint256, UtcDateTime
 
 _WORDS = {
     "invoices.status": "pending",
+    "invoices.exceptions": "",
     "transfers.status": "detected",
     "transfers.allocation": "dismissed",
     "webhook_deliveries.status": "pending",
     "invoice_options.match": "address",
     "ledger_lines.side": "debit",
 }
-"""Columns that a check constraint holds to a few words."""
+"""Columns that hold one of a few words."""
 
 
 def with_parents(table: Table) -> list[tuple[Table, dict[str, Any]]]:
@@ -30,13 +31,13 @@ def with_parents(table: Table) -> list[tuple[Table, dict[str, Any]]]:
         for key in wanted.foreign_keys:
             if not key.parent.nullable:
                 add(key.column.table)
-        rows[wanted] = _row(wanted)
+        rows[wanted] = row(wanted)
 
     add(table)
     return list(rows.items())
 
 
-def _row(table: Table) -> dict[str, Any]:
+def row(table: Table) -> dict[str, Any]:
     columns = [column for column in table.columns if not column.nullable and column.autoincrement is not True]
     return {column.name: _value(table, column) for column in columns}
 

@@ -282,8 +282,10 @@ async def test_sqlite__file_is_no_database__is_an_invalid_url(tmp_path: Path) ->
 
 
 async def test_sqlite__file_cannot_be_made__is_unavailable(tmp_path: Path) -> None:
+    path = tmp_path / "settler.db"
+    path.symlink_to(tmp_path / "not mounted" / "settler.db")
     with pytest.raises(StorageUnavailable, match="cannot be opened"):
-        await Database.open(f"sqlite:///{tmp_path / ('x' * 300)}")
+        await Database.open(f"sqlite:///{path}")
 
 
 def test_with_for_update__on_sqlite__is_left_out() -> None:

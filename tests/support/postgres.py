@@ -82,8 +82,18 @@ class PostgresServer:
             else:
                 return
 
-    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
-        """Ends the server: SIGINT breaks connections off in order, SIGKILL is a crash."""
+    def stop(self) -> None:
+        """Ends the server in order; who is connected is cut off."""
+        self._end(signal.SIGINT)
+
+    def crash(self) -> None:
+        """Ends the server as a crash does: nothing is finished, the next start recovers from its log.
+
+        SIGQUIT, not SIGKILL, which would leave its sessions alive for a moment: they might still commit.
+        """
+        self._end(signal.SIGQUIT)
+
+    def _end(self, how: signal.Signals) -> None:
         process, self._process = self._process, None
         if process is None or process.poll() is not None:
             return

@@ -37,6 +37,8 @@ from settler.storage.engine import Database
 
 PAYER = Address(b"\xaa" * 20)
 CHAIN_ID = ChainId(31337)
+DEPTH_3 = Depth(blocks=3)
+STRICT = InvoicePolicy()
 
 
 def token(symbol: str = "USDC", *, chain_id: ChainId = CHAIN_ID, decimals: int = 6, currency: str = "USD") -> Token:
@@ -102,8 +104,8 @@ class World:
         db: Database,
         *,
         tokens: Sequence[Token] = (token(),),
-        finality: FinalityPolicy = Depth(blocks=3),
-        policy: InvoicePolicy = InvoicePolicy(),
+        finality: FinalityPolicy = DEPTH_3,
+        policy: InvoicePolicy = STRICT,
         start_at: int = 5,
         seed: int = 1,
     ) -> World:
@@ -116,7 +118,7 @@ class World:
         name: str,
         *,
         tokens: Sequence[Token],
-        finality: FinalityPolicy = Depth(blocks=3),
+        finality: FinalityPolicy = DEPTH_3,
         start_at: int = 5,
         seed: int = 1,
     ) -> ChainWorld:

@@ -6,14 +6,14 @@ from aiohttp import web
 
 from settler.api.answers import page, split
 from settler.api.call import Call
-from settler.api.feed import events_after
 from settler.api.queries import EventQuery
+from settler.storage import events as feed
 
 
 async def list_events(call: Call) -> web.StreamResponse:
     query = call.query(EventQuery)
     async with call.services.db.read() as conn:
-        found = await events_after(
+        found = await feed.find_after(
             conn,
             query.after or query.beyond,
             merchant=call.caller.merchant,

@@ -19,8 +19,8 @@ class Probes:
 
     async def livez(self, _request: web.Request) -> web.StreamResponse:
         """503: this process is stuck and is to be restarted."""
-        reasons = self._services.health.stuck()
-        return _answer(not reasons, {"status": "stuck" if reasons else "alive", "reasons": reasons})
+        is_alive, reasons = self._services.health.alive()
+        return _answer(is_alive, {"status": "alive" if is_alive else "stuck", "reasons": reasons})
 
     async def readyz(self, _request: web.Request) -> web.StreamResponse:
         """503: not to be relied on just now; `reasons` says why."""

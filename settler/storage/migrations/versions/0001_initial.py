@@ -107,6 +107,7 @@ def _create_tables() -> None:
         sa.UniqueConstraint("type", "object_id", "version", name="uq_events_change"),
         sqlite_autoincrement=True,
     )
+    op.create_index("ix_events_merchant", "events", ["merchant", "seq"], unique=False)
     op.create_index(
         "ix_events_outbox",
         "events",
@@ -152,8 +153,9 @@ def _create_tables() -> None:
             name=op.f("ck_invoices_status"),
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_invoices")),
-        sa.UniqueConstraint("merchant", "reference", name="uq_invoices_merchant_reference"),
+        sa.UniqueConstraint("reference", "merchant", name="uq_invoices_merchant_reference"),
     )
+    op.create_index("ix_invoices_merchant", "invoices", ["merchant", "id"], unique=False)
     op.create_index(
         "ix_invoices_open_expires_at",
         "invoices",
@@ -211,8 +213,9 @@ def _create_tables() -> None:
         sa.Column("invoice_id", sa.Text(), nullable=False),
         sa.Column("reserved_until", UtcDateTime(), nullable=False),
         sa.ForeignKeyConstraint(["invoice_id"], ["invoices.id"], name=op.f("fk_amount_reservations_invoice_id")),
-        sa.PrimaryKeyConstraint("chain_id", "token", "pay_to", "amount", name=op.f("pk_amount_reservations")),
+        sa.PrimaryKeyConstraint("pay_to", "chain_id", "token", "amount", name=op.f("pk_amount_reservations")),
     )
+    op.create_index("ix_amount_reservations_invoice", "amount_reservations", ["invoice_id"], unique=False)
     op.create_index("ix_amount_reservations_reserved_until", "amount_reservations", ["reserved_until"], unique=False)
     op.create_table(
         "blocks",
@@ -290,6 +293,7 @@ def _create_tables() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_settlements")),
         sa.UniqueConstraint("invoice_id", "generation", name="uq_settlements_invoice_generation"),
     )
+    op.create_index("ix_settlements_merchant", "settlements", ["merchant", "id"], unique=False)
     op.create_table(
         "tokens",
         sa.Column("chain_id", sa.BigInteger(), nullable=False),
@@ -380,9 +384,17 @@ def _create_tables() -> None:
         sa.UniqueConstraint("endpoint_id", "event_id", name="uq_webhook_deliveries_endpoint_event"),
     )
     op.create_index(
+        "ix_webhook_deliveries_dead",
+        "webhook_deliveries",
+        ["id"],
+        unique=False,
+        sqlite_where=sa.text("status = 'dead'"),
+        postgresql_where=sa.text("status = 'dead'"),
+    )
+    op.create_index(
         "ix_webhook_deliveries_due",
         "webhook_deliveries",
-        ["next_attempt_at"],
+        ["endpoint_id", "next_attempt_at", "id"],
         unique=False,
         sqlite_where=sa.text("status = 'pending'"),
         postgresql_where=sa.text("status = 'pending'"),

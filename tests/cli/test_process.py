@@ -1,0 +1,113 @@
+"""The program from outside: a process, its output, its exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import CONFIG, SHOP
+
+ROOT = Path(__file__).parents[2]
+HELP_LIMIT_S = 2.0
+"""Generous: what is asserted exactly is that nothing heavy is imported."""
+HEAVY = (
+    "aiohttp",
+    "alembic",
+    "eth_account",
+    "prometheus_client",
+    "pydantic",
+    "rich",
+    "sqlalchemy",
+    "structlog",
+    "web3",
+)
+
+
+def settler(folder: Path, *args: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    (folder / "settler.toml").write_text(CONFIG)
+    return subprocess.run(
+        [sys.executable, "-c", "import sys; from settler.cli import main; sys.exit(main())", *args],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_process__creates_and_lists(tmp_path: Path) -> None:
+    args = ("--amount", "1.50", "--reference", "a", "--option", f"local:USDC:{SHOP}", "--json")
+    made = settler(tmp_path, "invoice", "create", *args)
+    assert (made.returncode, made.stderr) == (0, "")
+    listed = settler(tmp_path, "invoice", "list", "--json")
+    assert json.loads(listed.stdout) == [json.loads(made.stdout)]
+
+
+def test_process__environment__overrides_the_file(tmp_path: Path) -> None:
+    ran = settler(tmp_path, "invoice", "list", SETTLER__INVOICES__LATE="never")
+    assert ran.returncode == 2
+    assert ran.stderr == (
+        "error: invoices.late: 'never' is not known; write 'accept' or 'hold' (set by SETTLER__INVOICES__LATE)\n"
+    )
+
+
+def test_process__wrong_usage__is_one_line_and_no_traceback(tmp_path: Path) -> None:
+    ran = settler(tmp_path, "nope")
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr == "error: settler: No such command 'nope'; see settler --help\n"
+
+
+def test_help__is_quick_and_loads_nothing_heavy(tmp_path: Path) -> None:
+    probe = (
+        "import sys; from settler.cli import main; code = main(['--help']);"
+        f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr); sys.exit(code)"
+    )
+    started = time.monotonic()
+    ran = subprocess.run(
+        [sys.executable, "-c", probe],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert time.monotonic() - started < HELP_LIMIT_S
+    assert ran.returncode == 0
+    assert ran.stderr.strip() == "[]"
+    for command in (
+        "demo",
+        "run",
+        "migrate",
+        "check",
+        "invoice",
+        "transfer",
+        "settlement",
+        "chain",
+        "webhook",
+        "api-key",
+    ):
+        assert command in ran.stdout
+
+
+@pytest.mark.slow
+def test_process__reader_that_goes_away__is_no_traceback(tmp_path: Path) -> None:
+    settler(tmp_path, "migrate")
+    shell = f"{sys.executable} -c 'import sys; from settler.cli import main; sys.exit(main())' invoice list | true"
+    ran = subprocess.run(
+        ["/bin/sh", "-c", shell],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "Traceback" not in ran.stderr
