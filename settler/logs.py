@@ -84,7 +84,7 @@ def configure(format_: Format, level: Level, stream: TextIO | None = None) -> No
     root.setLevel(level.upper())
     logging.captureWarnings(True)
     # One line a request is the API's own business, and debug of these says the URL.
-    for noisy in ("aiohttp.access", "asyncio", "urllib3", "web3", "alembic"):
+    for noisy in ("aiohttp.access", "asyncio", "urllib3", "web3", "alembic", "aiosqlite"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
 
 
@@ -101,6 +101,11 @@ def redact_text(text: str, *, max_chars: int = MAX_VALUE_CHARS) -> str:
     """Text without secrets: URLs cut to scheme, host and port, keys replaced, control characters escaped."""
     text = text if len(text) <= max_chars else text[: max_chars - 1] + "…"
     text = _SECRET_VALUE.sub(REDACTED, _URL.sub(_host_only, text))
+    return escape_controls(text)
+
+
+def escape_controls(text: str) -> str:
+    """Text that cannot move a cursor, begin a line or turn its direction, whoever wrote it."""
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 

@@ -28,7 +28,7 @@ _COLUMNS: Columns = {
     "final": lambda c: c["final"],
     "settled": lambda c: c["settled"],
     "lag s": lambda c: c["lag_s"],
-    "state": lambda c: f"halted: {c['halt_reason']}" if c["halted"] else "running" if c["scanned"] else "not read yet",
+    "state": lambda c: f"halted: {c['halt_reason']}" if c["halted"] else "ok" if c["scanned"] else "not read yet",
 }
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import Annotated
 
 import typer
 
 from settler.cli.failures import USAGE, Failure
 from settler.cli.options import CONFIG, Config
+
+_CANNOT_LISTEN = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES)
 
 
 def run(
@@ -29,7 +33,10 @@ def run(
     except supervisor.SchemaMismatch as error:
         raise Failure(str(error), code=USAGE) from error
     except OSError as error:
-        raise Failure(f"api.listen: cannot listen on {settings.api.listen}: {error.strerror or error}") from error
+        if error.errno not in _CANNOT_LISTEN:
+            raise
+        reason = os.strerror(error.errno)
+        raise Failure(f"api.listen: cannot listen on {settings.api.listen}: {reason}; choose another") from error
 
 
 def demo(

@@ -86,13 +86,13 @@ def create(
         from settler.api.models import InvoiceCreate
         from settler.clock import SystemClock
         from settler.domain.drafting import draft
-        from settler.storage import invoices, reading
+        from settler.storage import invoicing, reading
 
         request = validate(InvoiceCreate, json.dumps(body)).to_request()
         now = SystemClock().now()
         drafted = draft(request, catalog=settings.catalog(), defaults=settings.invoice_defaults(), now=now)
         async with db.write() as conn:
-            made = await invoices.insert(conn, drafted, now=now, entropy=os.urandom(ENTROPY_BYTES))
+            made = await invoicing.insert(conn, drafted, now=now, entropy=os.urandom(ENTROPY_BYTES))
             return (await reading.invoice_views(conn, [made]))[0]
 
     print_one(with_database(config, work), as_json=as_json)
@@ -162,12 +162,12 @@ def cancel(
         from settler.api.models import InvoiceCancel
         from settler.clock import SystemClock
         from settler.domain.ids import InvoiceId
-        from settler.storage import invoices, reading
+        from settler.storage import invoicing, reading
 
         why = validate(InvoiceCancel, json.dumps({"reason": reason})).reason
         async with db.write() as conn:
             now = SystemClock().now()
-            canceled = await invoices.cancel(conn, InvoiceId(id_), now=now, who=operator(), reason=why)
+            canceled = await invoicing.cancel(conn, InvoiceId(id_), now=now, who=operator(), reason=why)
             return (await reading.invoice_views(conn, [canceled]))[0]
 
     print_one(with_database(config, work), as_json=as_json)

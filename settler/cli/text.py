@@ -5,7 +5,6 @@ are escaped.
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,14 +13,12 @@ Json = Mapping[str, Any]
 Columns = Mapping[str, Callable[[Json], object]]
 """Title to the value of one object."""
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-
 
 def one_line(text: str) -> str:
-    """Control characters escaped: what a node, a client or a file said cannot move the cursor or forge a
-    line.
-    """
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+    """Control characters escaped: what a node, a client or a file said cannot forge a line of a table."""
+    from settler.logs import escape_controls  # not at the top: it loads structlog, which --help does without
+
+    return escape_controls(text)
 
 
 def print_json(value: object) -> None:

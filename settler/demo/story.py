@@ -185,7 +185,8 @@ async def _reorg(screen: Screen, node: Anvil, sent: Any, block: int) -> None:
     await devchain.reorg(node, depth, [(raw, depth - 1)])
     again = await devchain.wait_mined(node, sent)
     screen.say(
-        f"a reorg replaced {depth} blocks: the payment of block {block} is in block {int(again['blockNumber'], 16)} now, "
+        f"a reorg replaced {depth} blocks: the payment of block {block} is in block "
+        f"{int(again['blockNumber'], 16)} now, "
         "the same payment, its confirmations counted afresh"
     )
 

@@ -174,7 +174,8 @@ def _option(request: InvoiceRequest, option: OptionRequest, at: str, catalog: Ca
     if option.match not in AVAILABLE_STRATEGIES:
         raise InvalidInput(
             f"{at}.match",
-            f"{option.match.value!r} is not available in this version; {_one_of(m.value for m in AVAILABLE_STRATEGIES)}",
+            f"{option.match.value!r} is not available in this version; "
+            + _one_of(m.value for m in AVAILABLE_STRATEGIES),
         )
     if option.pay_to is None:
         raise InvalidInput(

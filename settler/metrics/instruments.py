@@ -17,7 +17,7 @@ DEPTH_BUCKETS = (1, 2, 3, 5, 10, 20, 50, 100, 500)
 
 
 # A `…_created` gauge beside each counter and histogram: half as many series again that nobody was promised.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client leaves it untyped
 
 
 class Instruments:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from chains.reader import ChainReader
 from settler.clock import Clock
 from settler.domain.errors import Conflict
+from settler.health import Health
 from settler.metrics import Metrics
 from settler.runtime.loop import Loop, Watcher
 from settler.runtime.loop import run as run_loop
@@ -41,6 +42,7 @@ class ChainParts:
     clock: Clock
     judgement: Judgement
     metrics: Metrics
+    health: Health
     watcher: Watcher
     jitter: Callable[[], float]
 
@@ -112,6 +114,8 @@ async def run_chain(parts: ChainParts, stop: asyncio.Event) -> None:
     async def settle_pause() -> float:
         return parts.poll_interval_s * (1 if await settle.is_awaited() else UNAWAITED_POLLS)
 
+    for stage in ("watch", "settle"):
+        parts.health.expect_loop(f"{stage}:{parts.setup.name}")
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(
             run_loop(_loop(parts, watch, "watch", watch_pause, on_facts=on_watched), stop),

@@ -218,6 +218,7 @@ async def _chain_parts(process: _Process) -> AsyncIterator[dict[str, ChainParts]
                 clock=process.clock,
                 judgement=judgement,
                 metrics=process.metrics,
+                health=process.health,
                 watcher=watcher,
                 jitter=random.random,
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Protocol
@@ -39,8 +40,11 @@ class Reporter:
     def assessed(self, assessed: Assessed, seconds_since_final: float) -> None:
         for settlement in assessed.settled:
             self._effects.settlement_latency(self._chain, seconds_since_final)
+            by_token: Counter[tuple[str, str]] = Counter()
             for line in settlement.lines:
-                self._effects.settled(line.chain, line.token, line.amount_settled)
+                by_token[line.chain, line.token] += line.amount_settled
+            for (chain, token), amount_base in by_token.items():
+                self._effects.settled(chain, token, amount_base)
 
     def reversed(self, count: int) -> None:
         for _ in range(count):

@@ -43,7 +43,8 @@ async def halt_chain(
     """
     ancestor = await _ancestor(state, reader, db)
     reason = (
-        f"finality violation: block {state.settled_number} (0x{(state.settled_hash or b'').hex()}) was settled and is no longer "
+        f"finality violation: block {state.settled_number} (0x{(state.settled_hash or b'').hex()}) was settled "
+        "and is no longer "
         f"in the chain; the highest block that still stands is {ancestor.number}"
     )
     async with db.write() as conn:
@@ -60,6 +61,11 @@ async def halt_chain(
             scanned_number=ancestor.number,
             scanned_hash=ancestor.hash,
             scanned_time=ancestor.time,
+            # the one time these go back: they are of a fork that is gone, and are looked up anew
+            final_number=ancestor.number,
+            final_time=ancestor.time,
+            head_number=ancestor.number,
+            head_time=ancestor.time,
         )
         await chains.drop_blocks(conn, state.chain_id, above=ancestor.number)
         await chains.hold_blocks(conn, state.chain_id, [ancestor])
@@ -77,7 +83,7 @@ async def _ancestor(state: ChainState, reader: ChainReader, db: Database) -> Blo
     async with db.read() as conn:
         held = await chains.held_blocks(conn, state.chain_id, last=state.settled_number)
         paid = await transfers.final_places(conn, state.chain_id)
-    known: dict[BlockNumber, BlockHash] = {**paid, **{b.number: b.hash for b in held}}
+    known: dict[BlockNumber, BlockHash] = {**{b.number: b.hash for b in held}, **paid}
     heights = sorted(known, reverse=True)
     for at in range(0, len(heights), PROBE_BATCH):
         batch = heights[at : at + PROBE_BATCH]

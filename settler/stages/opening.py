@@ -103,14 +103,16 @@ async def _begin(chain: ChainSetup, reader: ChainReader) -> tuple[BlockRef, Bloc
                 f"chains.{chain.name}.finality is {policy.tag}, but that tag cannot be settled on: {fault}; "
                 "choose another node, or a number of blocks"
             )
-    if chain.start_block == "latest":
-        final = final_height(policy, head=head.number, tagged=None if tagged is None else tagged.number)
-        number = final if final is not None else BlockNumber(0)
-    else:
-        number = BlockNumber(max(0, chain.start_block - 1))
+    final = final_height(policy, head=head.number, tagged=None if tagged is None else tagged.number)
+    # never above the final height: what is settled must not be undone by an ordinary reorg
+    number = final if final is not None else BlockNumber(0)
+    if chain.start_block != "latest":
+        if chain.start_block > head.number + 1:
+            raise BlockNotFound(
+                f"chains.{chain.name}.start_block {chain.start_block} is not mined yet (head {head.number})"
+            )
+        number = min(number, BlockNumber(max(0, chain.start_block - 1)))
     (begin,) = await reader.headers([number])
     if begin is None:
-        raise BlockNotFound(
-            f"chains.{chain.name}.start_block {chain.start_block} is not mined yet (head {head.number})"
-        )
+        raise NodeInconsistent(f"the node has no block {number}, but a head of {head.number}")
     return begin, head

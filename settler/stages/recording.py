@@ -12,6 +12,7 @@ from typing import assert_never
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from chains.errors import NodeInconsistent
 from chains.model import BlockRef, SpanRead, Transfer
 from settler.domain import ledger
 from settler.domain.events import EventType
@@ -25,7 +26,7 @@ from settler.domain.invoices import (
     UnmatchedReason,
 )
 from settler.domain.matching import Arrival, Matched, Unmatched, match
-from settler.storage import invoices, reading, transfers
+from settler.storage import candidates, invoices, reading, transfers
 from settler.storage import ledger as ledger_store
 
 _CLOSED = frozenset({InvoiceStatus.SETTLED, InvoiceStatus.CANCELED})
@@ -135,10 +136,16 @@ def _placed(
 ) -> TransferRecord | None:
     """The record at its present place and status; `None` where nothing changes.
 
-    The first reading never touches what the second has decided.
+    The first reading never touches what the second has decided. Raises `NodeInconsistent` for a final payment that is
+    shown somewhere else: moving it would book it twice.
     """
     if held.is_final and status is TransferStatus.DETECTED:
         return None
+    if held.is_final and (held.block_hash, held.log_index) != (found.block_hash, found.log_index):
+        raise NodeInconsistent(
+            f"{held.id} is final in block {held.block_number}, "
+            f"and the node shows it in block {found.block_number} as well"
+        )
     placed = replace(
         held,
         status=status,
@@ -164,9 +171,9 @@ async def _invoices_of(conn: AsyncConnection, known: Iterable[TransferRecord]) -
 
 async def _matched(conn: AsyncConnection, records: Sequence[TransferRecord]) -> list[TransferRecord]:
     arrivals = [Arrival(identity=r.identity, block_number=r.block_number, block_time=r.block_time) for r in records]
-    candidates = await invoices.candidates(conn, arrivals)
+    possible = await candidates.find(conn, arrivals)
     allocated = []
-    for record_, arrival, near in zip(records, arrivals, candidates, strict=True):
+    for record_, arrival, near in zip(records, arrivals, possible, strict=True):
         result = match(arrival, near)
         match result:
             case Matched(invoice_id=invoice_id, strategy=strategy, candidates=ids):

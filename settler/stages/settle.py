@@ -44,6 +44,12 @@ VIOLATION_SIGHTINGS = 3
 """Ticks in a row that must see another block at the settled height before the chain is halted: a node on a fork of
 its own
 comes back, a finality violation stays."""
+OMISSION_SIGHTINGS = 3
+"""Readings in a row that must leave out a payment the first reading saw, in a block that is still in the chain, before
+it is orphaned: a node whose logs lag its blocks catches up, a payment somebody invented never comes.
+"""
+PROBE_BATCH = 50
+"""Headers asked at once when payments were left out."""
 KEEP_SETTLED_BLOCKS = 4_096
 """Heights below the settled one whose headers are still held, to find where a finality violation began."""
 
@@ -78,6 +84,10 @@ class Settle:
         self._window = LogsWindow()
         self._final_seen_at = clock.monotonic()
         self._sightings = 0
+        self._omissions = 0
+        self._final: BlockNumber | None = None
+        """The final height looked up last and not read up to yet. Forgotten whenever anything goes wrong, and never
+        taken from the database: a head somebody once claimed must not make blocks final later."""
 
     async def is_awaited(self) -> bool:
         """Whether any payment waits for this stage: then it should look at every poll, else now and then is enough."""
@@ -88,14 +98,14 @@ class Settle:
         """Reads what became final. Raises `ChainError`, `CursorMoved`, `StorageUnavailable`; what was committed
         before stands.
         """
+        final, self._final = self._final, None
         async with self._db.read() as conn:
             state = await chains.get(conn, self._chain.chain_id)
         assert state is not None and state.is_started, f"{self._chain.name} was not opened"
         if state.is_halted:
             return Progress(has_more=False, facts={"state": "halted"})
-        settled = _settled(state)
-        if state.final_number is not None and state.final_number > settled.number:
-            return await self._read(state, state.final_number)
+        if final is not None and final > _settled(state).number:
+            return await self._read(state, final)
         return await self._look(state)
 
     async def _look(self, state: ChainState) -> Progress:
@@ -116,21 +126,25 @@ class Settle:
         if head is None:
             raise NodeInconsistent("the node answers no latest block")
         final = final_height(policy, head=head.number, tagged=None if tagged is None else tagged.number)
-        if final is None or final <= (state.final_number or 0):
-            # less than before is a lagging node: the final height never goes back
+        if final is None:
             return Progress(has_more=False, facts={"final": state.final_number or 0})
-        is_tagged_block = tagged is not None and tagged.number == final
-        async with self._db.write() as conn:
-            await chains.advance(
-                conn,
-                state,
-                now=self._clock.now(),
-                guard=("final_number", "settled_number", "halted_at"),
-                final_number=final,
-                final_time=tagged.time if tagged is not None and is_tagged_block else state.final_time,
-            )
-        self._final_seen_at = self._clock.monotonic()
-        return Progress(has_more=final > settled.number, facts={"final": final})
+        if final > (state.final_number or 0):
+            # less than before is a lagging node: the final height never goes back
+            is_tagged_block = tagged is not None and tagged.number == final
+            async with self._db.write() as conn:
+                await chains.advance(
+                    conn,
+                    state,
+                    now=self._clock.now(),
+                    guard=("final_number", "settled_number", "halted_at"),
+                    final_number=final,
+                    final_time=tagged.time if tagged is not None and is_tagged_block else state.final_time,
+                )
+            self._final_seen_at = self._clock.monotonic()
+        if final <= settled.number:
+            return Progress(has_more=False, facts={"final": state.final_number or 0})
+        self._final = final
+        return Progress(has_more=True, facts={"final": final})
 
     def _check_tag(self, policy: ByTag, head: BlockRef | None, tagged: BlockRef | None) -> None:
         fault = tag_fault(
@@ -141,7 +155,8 @@ class Settle:
         )
         if fault is not None:
             raise TagUnusable(
-                f"the {policy.tag} tag cannot be settled on: {fault}; nothing settles on {self._chain.name} until it is right"
+                f"the {policy.tag} tag cannot be settled on: {fault}; "
+                f"nothing settles on {self._chain.name} until it is right"
             )
 
     async def _read(self, state: ChainState, final: BlockNumber) -> Progress:
@@ -152,6 +167,9 @@ class Settle:
             watched = await chains.watched(conn)
         query = LogQuery(tokens=self._chain.token_addresses, recipients=watched)
         spans = _spans(_settled(state).number, final, self._window.width)
+        if len(spans) > 1 and await self._reader.headers([final]) == (None,):
+            # the first spans are committed before the last is read: without this, on the word of whoever named the head
+            raise BlockNotFound(f"the node has no block {final}, which was said to be final")
         reads = [
             asyncio.ensure_future(self._reader.read_span(span, query, anchor=BlockNumber(span.first - 1)))
             for span in spans
@@ -172,6 +190,7 @@ class Settle:
                     self._window = narrowed(
                         self._window, len(span), error.max_span, is_cap=not isinstance(error, ResultTooLarge)
                     )
+                    self._final = final
                     return Progress(has_more=True, facts={**facts, "width": self._window.width})
                 if read.anchor is None:
                     raise BlockNotFound(f"the node has no block {span.first - 1}, which is settled: it is behind")
@@ -179,12 +198,34 @@ class Settle:
                     return Progress(has_more=False, facts={"state": "halted: finality violation"})
                 if read.anchor.hash != _settled(state).hash:
                     raise NodeInconsistent(f"block {span.first - 1} has two hashes within one reading")
+                await self._check_omissions(state, read)
                 state = await self._commit(state, read, facts)
                 if len(span) == self._window.width:
                     self._window = widened(self._window)
         finally:
             await _drop(reads)
+        if spans[-1].last < final:
+            self._final = final
         return Progress(has_more=spans[-1].last < final, facts=facts)
+
+    async def _check_omissions(self, state: ChainState, read: SpanRead) -> None:
+        """Whether payments the first reading saw are left out although their blocks are still in the chain: a block
+        never loses a log. Raises `NodeInconsistent` until several readings running left some out.
+        """
+        async with self._db.read() as conn:
+            held = await transfers.detected_in(conn, state.chain_id, read.span)
+        seen = {t.identity for t in read.transfers}
+        missing = {t.block_number: t.block_hash for t in held if t.identity not in seen}
+        shown = await self._reader.headers(sorted(missing)[:PROBE_BATCH])
+        standing = [b.number for b in shown if b is not None and b.hash == missing[b.number]]
+        if not standing:
+            return
+        self._omissions += 1
+        if self._omissions < OMISSION_SIGHTINGS:
+            raise NodeInconsistent(
+                f"the node leaves out payments seen before, of blocks it still has: {standing} "
+                f"(seen {self._omissions} of {OMISSION_SIGHTINGS} times before they are given up)"
+            )
 
     async def _commit(self, state: ChainState, read: SpanRead, facts: dict[str, int | str]) -> ChainState:
         """One transaction: cursor, transfers, invoices, settlements, ledger, events."""
@@ -195,7 +236,8 @@ class Settle:
         async with self._db.write() as conn:
             current = await chains.get(conn, state.chain_id)
             assert current is not None, "a chain's row is never deleted"
-            is_ahead = current.scanned_number is None or end.number > current.scanned_number
+            # at the same height too: the first reading may stand on a fork there
+            is_ahead = current.scanned_number is None or end.number >= current.scanned_number
             after = await chains.advance(
                 conn,
                 state,
@@ -207,9 +249,12 @@ class Settle:
             )
             missing = await transfers.detected_in(conn, state.chain_id, read.span)
             recorded = await record(conn, read, status=TransferStatus.FINAL, missing=missing, now=now)
-            await chains.hold_blocks(conn, state.chain_id, [end])
+            # what the first reading held of these heights may be of a fork
+            await chains.drop_blocks(conn, state.chain_id, above=read.span.first - 1, below=end.number + 1)
+            await chains.hold_blocks(conn, state.chain_id, [*read.blocks.values(), end])
             await chains.drop_blocks(conn, state.chain_id, below=end.number - KEEP_SETTLED_BLOCKS)
             assessed = await assess_invoices(conn, recorded.touched, self._judgement, now=now)
+        self._omissions = 0
         self._reporter.recorded(recorded, now)
         self._reporter.assessed(assessed, self._clock.monotonic() - self._final_seen_at)
         for name, count in (

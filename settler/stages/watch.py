@@ -174,19 +174,22 @@ class Watch:
             return Progress(has_more=True, facts={"state": "narrower", "width": self._window.width})
         if read.anchor is None or read.anchor.hash != ancestor.hash:
             raise NodeInconsistent("the chain changed again while the fork was read")
-        progress = await self._commit(state, read, keep_above=ancestor.number)
+        progress = await self._commit(state, read, keep_above=ancestor.number, fork_head=head)
         self._reporter.reorg(depth)
         return Progress(
             has_more=span.last < head.number,
             facts={**progress.facts, "reorg_depth": depth, "ancestor": ancestor.number},
         )
 
-    async def _commit(self, state: ChainState, read: SpanRead, *, keep_above: int) -> Progress:
+    async def _commit(
+        self, state: ChainState, read: SpanRead, *, keep_above: int, fork_head: BlockRef | None = None
+    ) -> Progress:
         """One transaction: cursor, held headers, transfers, invoices, events.
 
         Provisional transfers held above `keep_above` that this reading does not show are orphaned: within the span
         they are
-        not there, above it the blocks they stood in are gone and will be read again.
+        not there, above it the blocks they stood in are gone and will be read again. `fork_head`: the head of the fork
+        that is followed, maybe lower than the one of before.
         """
         now = self._clock.now()
         chain_id = state.chain_id
@@ -199,6 +202,8 @@ class Watch:
                 scanned_number=read.end.number,
                 scanned_hash=read.end.hash,
                 scanned_time=read.end.time,
+                # else invoices made from now on would take payments below the vanished head for older than themselves
+                **({} if fork_head is None else {"head_number": fork_head.number, "head_time": fork_head.time}),
             )
             if after.settled_number is None or after.settled_number > keep_above:
                 raise chains.CursorMoved("the second reading decided blocks this tick meant to replace")

@@ -158,7 +158,9 @@ async def test_findings__known_token_with_another_symbol__is_wrong(tmp_path: Pat
     chain = SimulatedChain(seed=1, chain_id=base.chain_id)
     chain.add_token(Token(chain_id=usdc.chain_id, symbol="EVIL", address=usdc.address, decimals=6, currency="USD"))
     chain.mine_empty(200)
-    assert (await rows(base, SimulatedReader(chain)))["token USDC"].startswith("wrong: the contract at 0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913 calls itself 'EVIL'")
+    assert (await rows(base, SimulatedReader(chain)))["token USDC"].startswith(
+        "wrong: the contract at 0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913 calls itself 'EVIL'"
+    )
 
 
 async def test_findings__one_question_that_fails__does_not_stop_the_others(

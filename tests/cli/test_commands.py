@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sqlite3
 from contextlib import closing
 
@@ -151,6 +152,15 @@ def test_no_output__shows_a_secret(settler: Shell) -> None:
     for command in (["check"], ["check", "--json"], ["chain", "list", "--json"], ["invoice", "list", "--json"]):
         ran = settler(*command)
         assert "k3y" not in ran.out + ran.err
+
+
+def test_run__port_taken__is_a_problem_that_names_it(settler: Shell) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        (settler.folder / "settler.toml").write_text(f'[api]\nlisten = "{listen}"\n' + CONFIG)
+        ran = settler("run")
+    assert ran.code == 1
+    assert f"error: api.listen: cannot listen on {listen}: Address already in use; choose another" in ran.err
 
 
 def test_version(settler: Shell) -> None:

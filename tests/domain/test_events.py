@@ -24,8 +24,8 @@ def test_event__any_other_change__has_another_id() -> None:
 
 def test_event__later__sorts_later() -> None:
     first, second = (
-        event(EventType.INVOICE_PENDING, "inv_1", n, at=T0 + timedelta(seconds=n), merchant=None, data={}) for n in
-        (1, 2)
+        event(EventType.INVOICE_PENDING, "inv_1", n, at=T0 + timedelta(seconds=n), merchant=None, data={})
+        for n in (1, 2)
     )
     assert first.id < second.id
 

@@ -54,8 +54,16 @@ def test_make_id__wrong_entropy__is_a_bug(entropy: bytes) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "inv_", "inv", "inv_" + "0" * 25, "inv_" + "0" * 27, "inv_" + "O" * 26, "inv_" + "u" * 26, "inv_" + "0" *
-    26 + "\n"],
+    [
+        "",
+        "inv_",
+        "inv",
+        "inv_" + "0" * 25,
+        "inv_" + "0" * 27,
+        "inv_" + "O" * 26,
+        "inv_" + "u" * 26,
+        "inv_" + "0" * 26 + "\n",
+    ],
 )
 def test_looks_like_id__anything_else__does_not(text: str) -> None:
     assert not looks_like_id(text, "inv")

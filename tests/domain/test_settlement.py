@@ -371,8 +371,11 @@ def _cap(invoice: Invoice, policy: InvoicePolicy) -> int:
     shuffled=st.randoms(use_true_random=False),
 )
 def test_assess__order_of_transfers__is_of_no_matter(
-    situation: tuple[Invoice, list[TransferRecord]], policy: InvoicePolicy, scanned_to: Any, released: Any,
-    shuffled: Any
+    situation: tuple[Invoice, list[TransferRecord]],
+    policy: InvoicePolicy,
+    scanned_to: Any,
+    released: Any,
+    shuffled: Any,
 ) -> None:
     invoice, found = situation
     again = list(found)
@@ -416,5 +419,3 @@ def test_assess__becoming_final__never_takes_a_settlement_away(
     before = assess(invoice, found, scanned_to=scanned_to, policy=policy)
     after = assess(invoice, all_final, scanned_to=scanned_to, policy=policy)
     assert not isinstance(before, Settle | Processing) or isinstance(after, Settle)
-
-

@@ -157,9 +157,7 @@ def test_transfer_view__payment() -> None:
 
 
 def test_transfer_view__in_suspense() -> None:
-    stray = a_transfer(
-        2**256 - 1, reason=UnmatchedReason.WRONG_ASSET, status=TransferStatus.DETECTED, final_at=None
-    )
+    stray = a_transfer(2**256 - 1, reason=UnmatchedReason.WRONG_ASSET, status=TransferStatus.DETECTED, final_at=None)
     shown = transfer_view(stray, RENDER)
     assert (shown["allocation"], shown["reason"], shown["invoice_id"], shown["final_at"]) == (
         "unmatched",

@@ -43,8 +43,14 @@ def mine_at_expiry(world: World, invoice: Invoice, *, on: str = "anvil") -> None
 
 async def dump(world: World) -> dict[str, list[tuple[object, ...]]]:
     """All rows of what matters, to see that nothing was written."""
-    tables = (schema.transfers, schema.invoices, schema.settlements, schema.ledger_lines, schema.events,
-    schema.reversals)
+    tables = (
+        schema.transfers,
+        schema.invoices,
+        schema.settlements,
+        schema.ledger_lines,
+        schema.events,
+        schema.reversals,
+    )
     async with world.db.read() as conn:
         return {
             t.name: [tuple(row) for row in await conn.execute(sa.select(t).order_by(*t.primary_key.columns))]
@@ -384,8 +390,9 @@ async def test_start_block_above_the_final_height__an_ordinary_reorg_halts_nothi
     world = await World.on(db)
     where = await world.add_chain("base", tokens=[token(chain_id=OTHER)], seed=2)
     async with db.write() as conn:
-        await conn.execute(sa.update(schema.chains).where(schema.chains.c.chain_id ==
-        OTHER).values(settled_number=None))
+        await conn.execute(
+            sa.update(schema.chains).where(schema.chains.c.chain_id == OTHER).values(settled_number=None)
+        )
     setup = replace(where.setup, start_block=where.chain.head.number)
     async with db.write() as conn:
         cleared = {name: None for name in schema.chains.c.keys() if name.startswith(("scanned_", "settled_"))}
@@ -547,6 +554,26 @@ async def test_node_trouble__writes_nothing_and_heals(db: Database, faults: SimF
         assert await dump(world) == before
     assert await world.count(schema.settlements) == 0
     world.it.reader.faults = SimFaults()
+    await world.catch_up()
+    assert await world.status(invoice) == "settled"
+
+
+async def test_invoice_made_on_a_fork_with_a_lower_head__takes_what_is_paid_there(db: Database) -> None:
+    """Found by a test of something else: the highest head ever seen was kept when a fork with a lower one took its
+    place, and what was then paid below that height counted as older than the invoice."""
+    world = await World.on(db)
+    world.mine(10)
+    await world.catch_up()
+    world.it.chain.mine_empty(10)
+    await world.it.watch.tick()  # has seen the head and read nothing yet
+    world.it.chain.reorg(12, length=4)
+    with pytest.raises(BlockNotFound):
+        await world.watch()
+    await world.watch()
+    assert (await world.state()).head_number == world.it.chain.head.number
+    invoice = await world.invoice()
+    world.pay(invoice)
+    world.mine(4)
     await world.catch_up()
     assert await world.status(invoice) == "settled"
 

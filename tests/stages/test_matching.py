@@ -8,7 +8,7 @@ from chains.model import ChainId
 from chains.simulated_chain import START_TIME
 from settler.domain.drafting import OptionRequest
 from settler.domain.invoices import Allocation, Match, TransferRecord, TransferStatus, UnmatchedReason
-from settler.storage import invoices, schema
+from settler.storage import invoicing, schema
 from settler.storage.engine import Database
 from tests.support.world import World, token
 
@@ -28,9 +28,7 @@ async def two_chains(db: Database) -> World:
 async def test_other_token__is_wrong_asset_and_settles_nothing(db: Database) -> None:
     world = await World.on(db, tokens=[token(), token("DAI", decimals=18)])
     to = world.address()
-    invoice = await world.invoice(
-        options=[OptionRequest(chain="anvil", token="USDC", pay_to=to, match=Match.ADDRESS)]
-    )
+    invoice = await world.invoice(options=[OptionRequest(chain="anvil", token="USDC", pay_to=to, match=Match.ADDRESS)])
     world.send(world.sim_transfer(to, "100", token=world.it.setup.tokens[1]))
     world.mine(5)
     await world.catch_up()
@@ -43,9 +41,7 @@ async def test_other_token__is_wrong_asset_and_settles_nothing(db: Database) -> 
 async def test_other_chain__is_wrong_asset(db: Database) -> None:
     world = await two_chains(db)
     to = world.address()
-    invoice = await world.invoice(
-        options=[OptionRequest(chain="anvil", token="USDC", pay_to=to, match=Match.ADDRESS)]
-    )
+    invoice = await world.invoice(options=[OptionRequest(chain="anvil", token="USDC", pay_to=to, match=Match.ADDRESS)])
     world.send(world.sim_transfer(to, "100", token=world.chains["base"].setup.tokens[0]), on="base")
     world.mine(5, on="base")
     await world.catch_up()
@@ -94,7 +90,7 @@ async def test_money_older_than_the_invoice__is_not_meant_for_it(db: Database) -
     first = await world.invoice()
     await world.catch_up()
     async with db.write() as conn:
-        await invoices.cancel(conn, first.id, now=world.clock.now(), who="test", reason="test")
+        await invoicing.cancel(conn, first.id, now=world.clock.now(), who="test", reason="test")
     world.send(world.sim_transfer(first.options[0].pay_to, "100"))
     world.mine()
     await world.it.watch.tick()  # has seen the head: the invoice is made now
@@ -116,7 +112,7 @@ async def test_cancel__releases_what_was_paid_into_suspense(db: Database) -> Non
     world.mine()
     await world.catch_up()
     async with db.write() as conn:
-        await invoices.cancel(conn, invoice.id, now=world.clock.now(), who="ada", reason="sold out")
+        await invoicing.cancel(conn, invoice.id, now=world.clock.now(), who="ada", reason="sold out")
     (released,) = await world.transfers()
     assert (released.allocation, released.reason) == (Allocation.UNMATCHED, UnmatchedReason.NO_INVOICE)
     world.mine(5)
@@ -194,7 +190,7 @@ async def test_unique_amounts__canceled__its_payer_does_not_pay_for_somebody_els
     to = world.address()
     canceled = await world.invoice("100", match=Match.AMOUNT, pay_to=to)
     async with db.write() as conn:
-        await invoices.cancel(conn, canceled.id, now=world.clock.now(), who="ada", reason="sold out")
+        await invoicing.cancel(conn, canceled.id, now=world.clock.now(), who="ada", reason="sold out")
     next_one = await world.invoice("100", match=Match.AMOUNT, pay_to=to)
     assert next_one.options[0].amount_base != canceled.options[0].amount_base
     world.pay(canceled)
@@ -225,7 +221,9 @@ async def test_two_tokens_of_6_and_18_decimals__add_up_at_par(db: Database) -> N
         "100.499999999999999999",
     )
     assert view["amount_settled"] == "100.00"
-    by_token = {symbol: sum(a for _, t, a in world.counted.settled_amounts if t == symbol) for symbol in ("USDC", "DAI")}
+    by_token = {
+        symbol: sum(a for _, t, a in world.counted.settled_amounts if t == symbol) for symbol in ("USDC", "DAI")
+    }
     assert by_token == {"USDC": 60_500_000, "DAI": 395 * 10**17}
 
 

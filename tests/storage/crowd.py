@@ -41,6 +41,7 @@ async def fill(conn: AsyncConnection) -> None:
     """Number n of everything belongs to number n of everything else; `DONE` and above are under way."""
     everything, done = range(DONE + OPEN), range(DONE)
     await _add(conn, schema.chains, [{"chain_id": CHAIN_ID, "scanned_time": NOW, "scanned_number": DONE + OPEN}])
+    await _add(conn, schema.tokens, [{"chain_id": CHAIN_ID}])
     await _add(conn, schema.blocks, [{"chain_id": CHAIN_ID, "number": n} for n in everything])
     await _add(conn, schema.watched_addresses, [{"address": address(n)} for n in everything])
     await _add(conn, schema.invoices, [_invoice(n) for n in everything])
@@ -78,14 +79,14 @@ def _at(n: int) -> datetime:
 
 
 def _invoice(n: int) -> dict[str, Any]:
-    row = {"id": invoice_id(n), "reference": f"order {n}", "merchant": f"merchant {n % 7}", "expires_at": _at(n)}
+    row = {"id": invoice_id(n), "reference": f"order {n}", "merchant": f"merchant {n % 200}", "expires_at": _at(n)}
     if n < DONE:
         return row | {"status": "settled", "settled_at": _at(n), "settlement_id": settlement_id(n)}
     return row | {"status": ("pending", "processing")[n % 2], "settled_at": None, "settlement_id": None}
 
 
 def _settlement(n: int) -> dict[str, Any]:
-    return {"id": settlement_id(n), "invoice_id": invoice_id(n), "generation": 1, "merchant": f"merchant {n % 7}"}
+    return {"id": settlement_id(n), "invoice_id": invoice_id(n), "generation": 1, "merchant": f"merchant {n % 200}"}
 
 
 def _transfer(n: int) -> dict[str, Any]:
@@ -106,7 +107,7 @@ def _event(n: int) -> dict[str, Any]:
         "id": f"evt_{n}",
         "type": "invoice.created",
         "object_id": invoice_id(n),
-        "merchant": f"merchant {n % 7}",
+        "merchant": f"merchant {n % 200}",
         "is_fanned_out": n < DONE,
     }
 

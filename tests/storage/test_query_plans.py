@@ -17,17 +17,19 @@ from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chains.model import Address, BaseUnits, BlockNumber, BlockSpan, ChainId, TransferIdentity, TxHash
-from settler.api import feed
 from settler.domain.ids import InvoiceId, SettlementId, TransferId
 from settler.domain.invoices import InvoiceStatus
 from settler.domain.ledger import EntryKind
 from settler.domain.matching import Arrival
 from settler.storage import (
     api_keys,
+    candidates,
     chains,
+    events,
     holds,
     idempotency,
     invoices,
+    invoicing,
     ledger,
     schema,
     settlements,
@@ -71,7 +73,7 @@ ARRIVALS = [
 
 Verb = Callable[[AsyncConnection], Awaitable[object]]
 VERBS: dict[str, Verb] = {
-    "api feed": lambda c: feed.events_after(c, "evt_7", merchant="merchant 3", limit=10),
+    "events.find_after": lambda c: events.find_after(c, "evt_3", merchant="merchant 3", limit=10),
     "api_keys.find_live": lambda c: api_keys.find_live(c, f"{api_keys.PREFIX}x"),
     "chains.drop_blocks": lambda c: chains.drop_blocks(c, CHAIN, below=10),
     "chains.held_blocks": lambda c: chains.held_blocks(c, CHAIN, first=crowd.DONE),
@@ -81,10 +83,10 @@ VERBS: dict[str, Verb] = {
         c, idempotency.Claim(scope="x", key="7", request_hash=bytes(32)), now=crowd.NOW
     ),
     "idempotency.prune": lambda c: idempotency.prune(c, crowd.NOW.replace(year=2020)),
-    "invoices.cancel": lambda c: invoices.cancel(
+    "invoices.cancel": lambda c: invoicing.cancel(
         c, InvoiceId(crowd.invoice_id(crowd.DONE)), now=crowd.NOW, who="a", reason="b"
     ),
-    "invoices.candidates": lambda c: invoices.candidates(c, ARRIVALS),
+    "invoices.candidates": lambda c: candidates.find(c, ARRIVALS),
     "invoices.due_for_expiry": lambda c: invoices.due_for_expiry(c, 100),
     "invoices.find by reference": lambda c: invoices.find(c, reference="order 7"),
     "invoices.find by merchant": lambda c: invoices.find(c, merchant="merchant 3", before=INVOICES[1]),

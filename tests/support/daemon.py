@@ -203,8 +203,8 @@ class Api:
         return [e["type"] for e in await self.events() if e["data"]["id"] == made["id"]]
 
     async def chain(self, name: str = "anvil") -> Json:
-        (found,) = [c for c in (await self.get("/v1/chains"))["data"] if c["name"] == name]
-        return found
+        found: dict[str, Json] = {c["name"]: c for c in (await self.get("/v1/chains"))["data"]}
+        return found[name]
 
     async def scanned(self, block: int, chain: str = "anvil") -> None:
         """Returns once the first reading has come to the block."""
@@ -256,6 +256,11 @@ def pay_to(invoice: Json, index: int = 0) -> Address:
 def due(invoice: Json, index: int = 0) -> int:
     """How much it wants there, in base units."""
     return int(invoice["options"][index]["amount_base"])
+
+
+def token_of(invoice: Json, index: int = 0) -> Address:
+    """The contract it wants it in."""
+    return Address(bytes.fromhex(invoice["options"][index]["token_address"][2:]))
 
 
 class Metrics:
@@ -329,13 +334,15 @@ def _logging() -> Iterator[Log]:
     """All of the daemon's log, and pytest's own handlers put back afterwards."""
     root, log = logging.getLogger(), Log()
     handlers, level = list(root.handlers), root.level
-    logs.configure("json", "debug", log.stream)
+    logs.configure("json", "info", log.stream)
+    logging.getLogger("settler").setLevel("DEBUG")
     logging.captureWarnings(False)
     try:
         yield log
     finally:
         root.handlers[:] = handlers
         root.setLevel(level)
+        logging.getLogger("settler").setLevel("NOTSET")
         structlog.reset_defaults()
 
 

@@ -31,7 +31,7 @@ from settler.stages.opening import open_chain
 from settler.stages.settle import Settle
 from settler.stages.setup import ChainSetup, Judgement
 from settler.stages.watch import Watch
-from settler.storage import chains, invoices, reading, schema, transfers
+from settler.storage import chains, invoices, invoicing, reading, schema, transfers
 from settler.storage.chains import ChainState
 from settler.storage.engine import Database
 
@@ -186,7 +186,7 @@ class World:
         )
         made = draft(request, catalog=self.catalog(), defaults=InvoiceDefaults(), now=self.clock.now())
         async with self.db.write() as conn:
-            return await invoices.insert(
+            return await invoicing.insert(
                 conn, made, now=self.clock.now(), entropy=next(self._addresses).to_bytes(10, "big")
             )
 

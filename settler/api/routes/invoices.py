@@ -17,7 +17,7 @@ from settler.domain.drafting import draft
 from settler.domain.ids import ENTROPY_BYTES, InvoiceId
 from settler.domain.invoices import Invoice
 from settler.domain.views import Json
-from settler.storage import invoices, reading
+from settler.storage import invoices, invoicing, reading
 
 
 async def create_invoice(call: Call) -> web.StreamResponse:
@@ -28,7 +28,7 @@ async def create_invoice(call: Call) -> web.StreamResponse:
         request = body.to_request(call.caller.merchant_of_new(body.merchant))
         now = services.clock.now()
         drafted = draft(request, catalog=services.catalog, defaults=services.defaults, now=now)
-        invoice = await invoices.insert(conn, drafted, now=now, entropy=services.entropy(ENTROPY_BYTES))
+        invoice = await invoicing.insert(conn, drafted, now=now, entropy=services.entropy(ENTROPY_BYTES))
         return Answer(status=HTTPStatus.CREATED, body=await _view(conn, invoice))
 
     return await write_once(call, InvoiceCreate, effect)
@@ -61,7 +61,7 @@ async def cancel_invoice(call: Call) -> web.StreamResponse:
 
     async def effect(conn: AsyncConnection, body: InvoiceCancel) -> Answer:
         invoice = await _own(call, conn)
-        canceled = await invoices.cancel(
+        canceled = await invoicing.cancel(
             conn, invoice.id, now=call.services.clock.now(), who=call.caller.name, reason=body.reason
         )
         return Answer(body=await _view(conn, canceled))

@@ -1,0 +1,60 @@
+"""Which invoices a transfer might pay: the hot look-up of matching."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from chains.model import Address, ChainId
+from settler.domain.ids import InvoiceId
+from settler.domain.invoices import Match
+from settler.domain.matching import Arrival, Candidates
+from settler.storage import invoices, schema
+from settler.storage.sql import chunks
+
+_o, _a = schema.invoice_options, schema.amount_reservations
+
+MAX_CANDIDATES = 50
+"""Invoices looked at for one address: more than one open is ambiguous anyway."""
+
+
+async def find(conn: AsyncConnection, arrivals: Sequence[Arrival]) -> list[Candidates]:
+    """For each arrival the invoices it might pay, and who else shares its address."""
+    recipients = {a.identity.recipient for a in arrivals}
+    amounts = {a.identity.amount for a in arrivals}
+    by_address: dict[Address, set[InvoiceId]] = defaultdict(set)
+    by_amount: dict[tuple[Address, int], set[InvoiceId]] = defaultdict(set)
+    shared: dict[Address, set[tuple[ChainId, Address]]] = defaultdict(set)
+    for chunk in chunks(sorted(recipients)):
+        of_address = select(_o.c.pay_to, _o.c.invoice_id).where(
+            _o.c.pay_to.in_(chunk), _o.c.match == Match.ADDRESS.value
+        )
+        for pay_to, id_ in await conn.execute(of_address):
+            by_address[Address(pay_to)].add(InvoiceId(id_))
+        for some in chunks(sorted(amounts)):
+            of_amount = select(_o.c.pay_to, _o.c.amount_base, _o.c.invoice_id).where(
+                _o.c.pay_to.in_(chunk), _o.c.match == Match.AMOUNT.value, _o.c.amount_base.in_(some)
+            )
+            for pay_to, amount, id_ in await conn.execute(of_amount):
+                by_amount[Address(pay_to), amount].add(InvoiceId(id_))
+        reserved = select(_a.c.pay_to, _a.c.chain_id, _a.c.token).where(_a.c.pay_to.in_(chunk)).distinct()
+        for pay_to, chain_id, token in await conn.execute(reserved):
+            shared[Address(pay_to)].add((ChainId(chain_id), Address(token)))
+    near = [
+        sorted(by_address[a.identity.recipient], reverse=True)[:MAX_CANDIDATES]
+        + sorted(by_amount[a.identity.recipient, a.identity.amount], reverse=True)[:MAX_CANDIDATES]
+        for a in arrivals
+    ]
+    found = await invoices.get_many(conn, {id_ for ids in near for id_ in ids}, lock=True)
+    return [
+        Candidates(
+            invoices=[found[id_] for id_ in ids],
+            shares_address_same_asset=(asset := (a.identity.chain_id, a.identity.token))
+            in shared[a.identity.recipient],
+            shares_address_other_asset=bool(shared[a.identity.recipient] - {asset}),
+        )
+        for a, ids in zip(arrivals, near, strict=True)
+    ]
