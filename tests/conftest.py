@@ -15,6 +15,20 @@ from settler.anvil import Anvil, find_anvil
 pytest_plugins = ["tests.support.db"]
 
 SLOW_DIRECTORIES = ("anvil", "postgres", "e2e")
+SLOW_FILES = (
+    "api/test_never_5xx.py",
+    "chains/test_rpc.py",
+    "cli/test_commands.py",
+    "cli/test_process.py",
+    "stages/test_dispatch.py",
+    "stages/test_model.py",
+    "storage/test_engine.py",
+    "storage/test_query_plans.py",
+    "webhook/test_send.py",
+)
+"""They start processes, wait for time-outs, fill databases or run a thousand lives: for `make test`, not for `make
+check`.
+"""
 
 
 @pytest.fixture
@@ -28,7 +42,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks what `make check` leaves out: by directory, or because a test wants a chain."""
     here = Path(__file__).parent
     for item in items:
-        directory = item.path.relative_to(here).parts[0]
+        path = item.path.relative_to(here)
+        directory = path.parts[0]
+        if path.as_posix() in SLOW_FILES:
+            item.add_marker("slow")
         if directory in SLOW_DIRECTORIES:
             item.add_marker(directory)
         if "anvil" in getattr(item, "fixturenames", ()):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import re
 from collections import Counter
 from http import HTTPStatus
 from typing import Any
@@ -21,6 +22,7 @@ MAX_BODY_BYTES = 65_536
 """Far above an invoice with 50 options and 8 kB of metadata."""
 MAX_DEPTH = 32
 """Levels of arrays and objects."""
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 BODY_TIMEOUT_S = 10.0
 """A caller that sends more slowly than this holds a connection for nothing."""
 
@@ -44,6 +46,7 @@ async def read_json(request: web.Request) -> Any:
 
 def parse(raw: bytes) -> Any:
     """Strict JSON. Raises `Problem` 400."""
+    _check_depth(raw)
     try:
         value = json.loads(
             raw.decode("utf-8"),
@@ -55,8 +58,6 @@ def parse(raw: bytes) -> Any:
         raise _malformed(f"byte {error.start} is not UTF-8") from error
     except json.JSONDecodeError as error:
         raise _malformed(f"line {error.lineno} column {error.colno}: {error.msg}") from error
-    except RecursionError as error:
-        raise _malformed(f"nested deeper than {MAX_DEPTH} levels") from error
     except ValueError as error:
         # Ours from the hooks below, or an integer of more digits than Python reads.
         raise _malformed(str(error)) from error
@@ -125,20 +126,33 @@ def _constant(text: str) -> float:
     raise ValueError(f"{text} is not JSON")
 
 
-def _check(value: Any) -> None:
-    """What JSON allows and databases do not: NUL and half characters. And the depth."""
-    rest = [(value, 1)]
-    while rest:
-        one, depth = rest.pop()
+def _check_depth(raw: bytes) -> None:
+    """Before it is read: how deep Python's reader goes depends on what else runs in the process."""
+    depth = 0
+    for found in _BRACKETS.finditer(raw):
+        match found[0]:
+            case b"[" | b"{":
+                depth += 1
+            case b"]" | b"}":
+                depth -= 1
+            case _:  # a whole string: what is in it opens nothing
+                pass
         if depth > MAX_DEPTH:
             raise _malformed(f"nested deeper than {MAX_DEPTH} levels")
+
+
+def _check(value: Any) -> None:
+    """What JSON allows and databases do not: NUL and half characters."""
+    rest = [value]
+    while rest:
+        one = rest.pop()
         match one:
             case str():
                 _check_text(one)
             case dict():
-                rest += [(part, depth + 1) for pair in one.items() for part in pair]
+                rest += [part for pair in one.items() for part in pair]
             case list():
-                rest += [(part, depth + 1) for part in one]
+                rest += one
             case _:
                 pass
 

@@ -59,7 +59,9 @@ async def tell(*, invoices: int, exit_when_settled: bool, anvil: str | None) -> 
     logs.configure("console", "error")
     console = Console()
     async with Anvil(find_anvil(anvil), block_time_s=BLOCK_TIME_S) as node:
-        console.print(f"anvil, a local chain, listens on {node.url} (chain id {CHAIN_ID}, a block a second)", soft_wrap=True)
+        console.print(
+            f"anvil, a local chain, listens on {node.url} (chain id {CHAIN_ID}, a block a second)", soft_wrap=True
+        )
         token = await devchain.deploy_token(node, "TUSD", DECIMALS)
         console.print(f"deployed the test stablecoin TUSD at {to_checksum(token)}", soft_wrap=True)
         with tempfile.TemporaryDirectory(prefix="settler-demo-") as folder:

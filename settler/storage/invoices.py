@@ -55,11 +55,6 @@ async def reserved_amounts(conn: AsyncConnection, option: Option, top: int, *, n
     return {row.amount for row in await conn.execute(query)}
 
 
-async def release_amounts(conn: AsyncConnection, id_: InvoiceId) -> None:
-    """Gives up what was reserved for an invoice."""
-    await conn.execute(delete(_a).where(_a.c.invoice_id == id_))
-
-
 async def free_amounts(conn: AsyncConnection, now: datetime, *, limit: int) -> int:
     """Gives up reservations of unique amounts that have ended; how many, at most `limit`."""
     ended = (
@@ -159,11 +154,30 @@ async def due_for_expiry(conn: AsyncConnection, limit: int) -> list[InvoiceId]:
     return [InvoiceId(row.id) for row in await conn.execute(query)]
 
 
-async def paid_and_final(conn: AsyncConnection, limit: int) -> list[InvoiceId]:
-    """Processing invoices none of whose payments waits for finality any more: they should have been settled already."""
+async def left_unfinished(conn: AsyncConnection, after: InvoiceId | None, limit: int) -> list[InvoiceId]:
+    """Processing and reversed invoices none of whose payments waits for finality any more, by id from above `after`.
+
+    They may have become due without a payment changing: paid for on a chain that was halted then.
+    """
     t = schema.transfers
+    paid = select(t.c.id).where(t.c.invoice_id == _i.c.id, t.c.status == TransferStatus.FINAL.value).exists()
     waits = select(t.c.id).where(t.c.invoice_id == _i.c.id, t.c.status == TransferStatus.DETECTED.value).exists()
-    query = select(_i.c.id).where(_i.c.status == InvoiceStatus.PROCESSING.value, ~waits).order_by(_i.c.id).limit(limit)
+    query = select(_i.c.id).where(_i.c.status.in_(["processing", "reversed"]), paid, ~waits).order_by(_i.c.id)
+    if after is not None:
+        query = query.where(_i.c.id > after)
+    return [InvoiceId(row.id) for row in await conn.execute(query.limit(limit))]
+
+
+async def released_from_hold(conn: AsyncConnection, limit: int) -> list[InvoiceId]:
+    """Invoices with a hold that was lifted, and not settled since."""
+    h = schema.holds
+    query = (
+        select(_i.c.id)
+        .join(h, h.c.invoice_id == _i.c.id)
+        .where(h.c.released_at.is_not(None), _i.c.status.in_(["pending", "expired"]))
+        .order_by(h.c.released_at.desc())
+        .limit(limit)
+    )
     return [InvoiceId(row.id) for row in await conn.execute(query)]
 
 

@@ -91,6 +91,8 @@ async def _with_tail(conn: AsyncConnection, invoice: Invoice, option: Option, no
 async def cancel(conn: AsyncConnection, id_: InvoiceId, *, now: datetime, who: str, reason: str) -> Invoice:
     """Takes an invoice back. What was paid on it goes to suspense, where an operator sees it.
 
+    Its unique amounts stay reserved until its monitoring would have ended: its customer may still have them on screen.
+
     Only while it is pending: raises `Conflict` otherwise, `NotFound` if there is none.
     """
     invoice = (await invoices.get_many(conn, [id_], lock=True)).get(id_)
@@ -113,7 +115,6 @@ async def cancel(conn: AsyncConnection, id_: InvoiceId, *, now: datetime, who: s
     await transfers.save(conn, released)
     canceled = replace(invoice, status=InvoiceStatus.CANCELED, exceptions=frozenset(), version=invoice.version + 1)
     await invoices.save(conn, [canceled])
-    await invoices.release_amounts(conn, id_)
     await operator_actions.add(conn, action="invoice.cancel", object_id=id_, who=who, reason=reason, now=now)
     live = [t for t in released if t.is_canonical]
     await reading.tell_of_transfers(conn, [(t, EventType.TRANSFER_UNMATCHED) for t in live], now=now)

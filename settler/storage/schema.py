@@ -327,6 +327,13 @@ holds = Table(
     ForeignKeyConstraint(["invoice_id"], ["invoices.id"]),
     # one hold an invoice and reason
     UniqueConstraint("invoice_id", "reason", name="uq_holds_invoice_reason"),
+    # what an operator let go on, newest first
+    Index(
+        "ix_holds_released",
+        "released_at",
+        sqlite_where=text("released_at IS NOT NULL"),
+        postgresql_where=text("released_at IS NOT NULL"),
+    ),
 )
 
 ledger_entries = Table(

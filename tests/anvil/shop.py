@@ -19,6 +19,7 @@ from chains.model import Address, BlockRef, TxHash
 from settler.anvil import Anvil, find_anvil
 from tests.support import evm
 from tests.support.daemon import Api, ChainTable, Json, Running, TokenTable, due, pay_to, running, write_config
+from tests.support.dump import audit
 
 FINALITY = 3
 """Blocks that must stand on a payment."""
@@ -39,6 +40,11 @@ class Shop:
     @property
     def api(self) -> Api:
         return self.running.api
+
+    @property
+    def database(self) -> str:
+        """Its URL."""
+        return f"sqlite:///{self.config.parent / 'settler.db'}"
 
     async def pay(self, invoice: Json, amount: int | None = None, *, payer: int = 1, index: int = 0) -> TxHash:
         """Sends what the invoice asks for, or `amount` base units of the shop's token; not mined yet."""
@@ -79,7 +85,10 @@ async def open_shop(
     tokens: Mapping[str, int] | None = None,
     **chain: Any,
 ) -> AsyncIterator[Shop]:
-    """The shop, ready. `tokens`: decimals by symbol, the first is the shop's own; `rpc`: instead of the node's URL."""
+    """The shop, ready; its books are audited when it closes.
+
+    `tokens`: decimals by symbol, the first is the shop's own. `rpc`: instead of the node's URL.
+    """
     if node is None:
         async with (
             Anvil(find_anvil(), no_mining=True) as own,
@@ -97,7 +106,9 @@ async def open_shop(
     )
     async with running(config) as daemon:
         await daemon.api.is_ready()
-        yield Shop(node=node, token=tables[0].address, running=daemon, config=config)
+        shop = Shop(node=node, token=tables[0].address, running=daemon, config=config)
+        yield shop
+    await audit(shop.database)
 
 
 async def deploy_tokens(node: Anvil, tokens: Mapping[str, int]) -> list[TokenTable]:

@@ -20,7 +20,6 @@ from tests.support.daemon import (
     option,
     pay_to,
     running,
-    until,
     write_config,
 )
 from tests.support.dump import audit
@@ -155,9 +154,9 @@ async def test_two_chains__one_in_trouble__the_other_settles(trouble: str, tmp_p
     ("fault", "said"),
     [
         ("chain id", "serves chain id 31338, configured is 4242"),
-        ("decimals", "decimals is 18, but the contract at"),
+        ("decimals", "answers 6, configured are 18"),
         ("symbol", "calls itself 'USDC', not 'USDT'"),
-        ("no code", "has no contract on bad"),
+        ("no code", "there is no contract at"),
         ("tag", "that tag cannot be settled on"),
     ],
 )

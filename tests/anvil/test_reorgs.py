@@ -10,7 +10,6 @@ from chains.model import TxHash
 from tests.anvil.shop import FINALITY, UNIT, Shop, open_shop
 from tests.support import evm
 from tests.support.daemon import Json, cli_json, pay_to, until
-from tests.support.dump import audit
 
 
 async def paid(shop: Shop, amount: str = "100.00") -> tuple[Json, TxHash]:
@@ -45,7 +44,6 @@ async def test_reorg__drops_a_payment__and_the_invoice_waits_again(shop: Shop) -
     metrics = await shop.api.metrics()
     assert metrics.one("settler_reorgs_total", chain="anvil") == 1
     assert metrics.one("settler_reorg_depth_blocks_sum", chain="anvil") == 1
-    await audit(f"sqlite:///{shop.config.parent / 'settler.db'}")
 
 
 async def test_reorg__moves_a_payment_to_another_block_and_log_index(shop: Shop) -> None:
@@ -82,7 +80,6 @@ async def test_reorg__moves_a_payment_to_another_block_and_log_index(shop: Shop)
     assert (line["block_number"], line["log_index"]) == (place["block_number"], place["log_index"])
     assert len(await shop.api.transfers(status="final")) == 2
     await shop.api.reaches(other, "settled")
-    await audit(f"sqlite:///{shop.config.parent / 'settler.db'}")
 
 
 async def test_reverted_to_a_snapshot__a_shorter_chain_changes_nothing__until_it_is_longer(shop: Shop) -> None:
@@ -109,7 +106,6 @@ async def test_reverted_to_a_snapshot__a_shorter_chain_changes_nothing__until_it
     await evm.send_raw(shop.node, raw)
     await shop.finish()
     await shop.api.reaches(invoice, "settled")
-    await audit(f"sqlite:///{shop.config.parent / 'settler.db'}")
 
 
 async def test_reorg__below_the_settled_height__halts_and_reverses__and_goes_on_when_resumed(shop: Shop) -> None:
@@ -161,7 +157,6 @@ async def test_reorg__below_the_settled_height__halts_and_reverses__and_goes_on_
     assert (again["generation"], again["reversal"]) == (2, None)
     assert again["payments"][0]["transfer_id"] == settlement["payments"][0]["transfer_id"]
     await shop.api.is_ready()
-    await audit(f"sqlite:///{shop.config.parent / 'settler.db'}")
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
@@ -181,4 +176,3 @@ async def test_reorg_after_reorg__ends_where_the_chain_ends(depth: int, tmp_path
         await shop.api.decided(await shop.head() - 4)
         assert len(await shop.api.transfers(status="final")) == 4
         assert await shop.api.transfers(status="orphaned") == []
-        await audit(f"sqlite:///{shop.config.parent / 'settler.db'}")

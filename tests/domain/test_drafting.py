@@ -23,6 +23,7 @@ from settler.domain.drafting import (
     tail_capacity,
     tail_unit,
 )
+from settler.domain.errors import Conflict
 from settler.domain.invoices import Match
 from tests.domain.samples import CHAIN, DAI, OTHER_CHAIN, SHOP, T0, a_token
 
@@ -187,3 +188,8 @@ def test_tail__is_below_a_hundredth_and_in_the_digits_that_wallets_show(decimals
         assert tail_capacity(decimals) == TAIL_CAPACITY
     else:
         assert tail_unit(decimals) == 1
+
+
+def test_conflict__names_the_field_as_invalid_input_does() -> None:
+    conflict = Conflict("reference", "is taken")
+    assert (str(conflict), conflict.field, conflict.problem) == ("reference: is taken", "reference", "is taken")

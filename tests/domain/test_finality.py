@@ -75,5 +75,9 @@ def test_tag_fault(head: BlockRef | None, tagged: BlockRef | None, is_instant: b
 
 
 def test_describe__names_policies_as_they_are_stored() -> None:
-    policies = {"eth": ByTag(tag=Tag.FINALIZED, min_depth=50), "base": Depth(blocks=12), "op": ByTag(tag=Tag.SAFE)}
+    policies: dict[str, FinalityPolicy] = {
+        "eth": ByTag(tag=Tag.FINALIZED, min_depth=50),
+        "base": Depth(blocks=12),
+        "op": ByTag(tag=Tag.SAFE),
+    }
     assert describe(policies) == {"base": "12", "eth": "finalized and 50 blocks", "op": "safe"}

@@ -34,8 +34,6 @@ from tests.domain.samples import (
     DAI,
     EXPIRES,
     OTHER_CHAIN,
-    PAYER,
-    SHOP,
     T0,
     a_transfer,
     an_invoice,
@@ -56,7 +54,7 @@ def tolerant(bps: int, usd: str) -> InvoicePolicy:
 
 
 def assessed(invoice: Invoice, *transfers: TransferRecord, **changes: Any) -> Outcome:
-    given_ = {"scanned_to": T0, "policy": EXACT} | changes
+    given_: dict[str, Any] = {"scanned_to": T0, "policy": EXACT} | changes
     return assess(invoice, transfers, **given_)
 
 
@@ -360,7 +358,7 @@ def test_assess__settle__conserves_every_unit(
 
 
 def _cap(invoice: Invoice, policy: InvoicePolicy) -> int:
-    return policy.underpayment_tolerance_max * 10**invoice.scale // 10**FINEST_SCALE
+    return int(policy.underpayment_tolerance_max * 10**invoice.scale // 10**FINEST_SCALE)
 
 
 @given(

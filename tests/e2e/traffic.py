@@ -151,11 +151,16 @@ class Traffic:
         self.api = api
         await asyncio.gather(*self._customers)
 
+    def stop_mining(self) -> None:
+        """From now on only `mine` makes blocks."""
+        self._blocks.cancel()
+
     def start(self) -> Sequence[asyncio.Task[None]]:
         self._customers = [
             asyncio.create_task(self.customer(number), name=f"customer {number}") for number in range(1, CUSTOMERS + 1)
         ]
-        return [*self._customers, asyncio.create_task(self.blocks(), name="blocks")]
+        self._blocks = asyncio.create_task(self.blocks(), name="blocks")
+        return [*self._customers, self._blocks]
 
 
 @asynccontextmanager

@@ -182,7 +182,6 @@ async def test_unique_amounts__monitoring_ended__the_amount_is_free_again(db: Da
     assert [await world.status(i) for i in (first, still, again)] == ["expired", "pending", "settled"]
 
 
-@pytest.mark.xfail(reason="storage.invoices.cancel deletes the reservation; it is to stand until monitoring ends")
 async def test_unique_amounts__canceled__its_payer_does_not_pay_for_somebody_else(db: Database) -> None:
     """Found by reading: canceling freed the unique amount at once, the next invoice of that price got the very same
     one, and the first customer, who had the old amount on the screen, paid the second customer's invoice."""
@@ -257,3 +256,24 @@ async def test_paid_on_both_chains__one_settlement_and_the_rest_is_kept_apart(
     view = await world.view(invoice.id)
     assert (view["status"], view["amount_settled"]) == ("settled", "100.00")
     assert await world.count(schema.settlements) == 1
+
+
+async def test_money_that_comes_back_to_an_invoice_settled_meanwhile__is_surplus(db: Database) -> None:
+    world = await World.on(db)
+    await world.catch_up()
+    invoice = await world.invoice("100")
+    first = world.pay(invoice)
+    world.mine()
+    await world.watch()
+    world.it.chain.reorg(1, drop=[first.hash], length=2)
+    await world.watch()
+    world.pay(invoice)
+    world.mine(4)
+    await world.catch_up()
+    assert await world.status(invoice) == "settled"
+    world.it.chain.mine([first])
+    world.mine(4)
+    await world.catch_up()
+    back = await last(world)
+    assert (back.identity.tx_hash, back.reason) == (first.hash, UnmatchedReason.SURPLUS)
+    assert (await world.view(invoice.id))["amount_received"] == "100.00"

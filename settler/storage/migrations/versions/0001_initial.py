@@ -240,6 +240,14 @@ def _create_tables() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_holds")),
         sa.UniqueConstraint("invoice_id", "reason", name="uq_holds_invoice_reason"),
     )
+    op.create_index(
+        "ix_holds_released",
+        "holds",
+        ["released_at"],
+        unique=False,
+        sqlite_where=sa.text("released_at IS NOT NULL"),
+        postgresql_where=sa.text("released_at IS NOT NULL"),
+    )
     op.create_table(
         "invoice_options",
         sa.Column("invoice_id", sa.Text(), nullable=False),

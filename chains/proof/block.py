@@ -1,0 +1,162 @@
+"""`prove_block`: one node's answers held against the block's hash, once; then a proof for each payment. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from chains.errors import NodeInconsistent
+from chains.hex import read_hash, to_hex
+from chains.model import BlockHash, Transfer
+from chains.proof import rlp, trie
+from chains.proof.errors import ProofFailed
+from chains.proof.evidence import ReceiptProof, position_of, read_logs, verify
+from chains.proof.header import RECEIPTS_ROOT, TRANSACTIONS_ROOT, encode_header
+from chains.proof.keccak import keccak
+from chains.proof.profile import Profile, Status
+from chains.proof.receipt import encode_receipt
+from chains.proof.trie import Trie
+from chains.proof.wire import WireBlock, WireReceipt
+
+_ZERO_ADDRESS = "0x" + "00" * 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProvenBlock:
+    """A block whose header has its hash, and all of whose receipts are those its header commits to."""
+
+    hash: BlockHash
+    header: bytes = field(repr=False)
+    receipts: tuple[bytes, ...] = field(repr=False)
+    """As they are hashed, in order."""
+    receipts_trie: Trie = field(repr=False)
+    tx_hashes: tuple[bytes, ...] = field(repr=False)
+    """As the node listed them; may have one more than there are receipts (Polygon)."""
+    transactions_trie: Trie | None = field(repr=False)
+    """Where raw transactions were given: `tx_hashes` is proven then."""
+
+    def prove(self, transfer: Transfer) -> ReceiptProof:
+        """The evidence that this transfer is in this block; `verify` has passed it. Raises `ProofFailed`."""
+        if transfer.block_hash != self.hash:
+            raise ProofFailed("the transfer stands in another block")
+        try:
+            index = self.tx_hashes.index(transfer.identity.tx_hash)
+        except ValueError:
+            raise ProofFailed("the block does not list the transaction") from None
+        if index >= len(self.receipts):
+            raise ProofFailed("the transaction is one the node appends, with a receipt that no trie holds")
+        logs = read_logs(self.receipts[index])
+        proof = ReceiptProof(
+            header=self.header,
+            path=self.receipts_trie.path(index),
+            tx_index=index,
+            log_position=position_of(logs, transfer.identity),
+            tx_hash=transfer.identity.tx_hash,
+            transaction_path=self.transactions_trie.path(index) if self.transactions_trie is not None else None,
+        )
+        verify(proof, transfer)
+        return proof
+
+
+def prove_block(
+    block: WireBlock,
+    receipts: Sequence[WireReceipt],
+    *,
+    block_hash: BlockHash,
+    profile: Profile,
+    raw_transactions: Sequence[bytes] | None = None,
+) -> ProvenBlock:
+    """Holds one node's answers against the hash that the quorum agreed on. About 5 ms for 200 receipts.
+
+    `block`: `eth_getBlockByHash`, with transaction hashes or whole transactions. `receipts`: `eth_getBlockReceipts`.
+    `raw_transactions`: all of the block's, as signed, in order (`debug_getRawBlock`, or one
+    `eth_getRawTransactionByBlockHashAndIndex` each); with them the transaction hashes are proven too.
+
+    Raises `Unprovable` for what this program does not know, and `NodeInconsistent` for what does not fit together:
+    another provider may answer better.
+    """
+    header = encode_header(block, block_hash, profile)
+    fields = rlp.decode(header)
+    assert isinstance(fields, list), "a header is a list: it was encoded as one"
+    encoded = [encode_receipt(receipt, profile) for receipt in receipts]
+    built, kept = _matching_trie(encoded, receipts, fields[RECEIPTS_ROOT], profile)
+    if built is None:
+        raise _wrong_root(block_hash, len(receipts), profile)
+    hashes = _tx_hashes(block)
+    _check_listed(hashes, receipts[:kept])
+    return ProvenBlock(
+        hash=block_hash,
+        header=header,
+        receipts=tuple(encoded[:kept]),
+        receipts_trie=built,
+        tx_hashes=hashes,
+        transactions_trie=_transactions_trie(raw_transactions, hashes[:kept], fields[TRANSACTIONS_ROOT]),
+    )
+
+
+def receipts_root(receipts: Sequence[WireReceipt], profile: Profile) -> bytes:
+    """The root of exactly these receipts, 32 bytes."""
+    return trie.build([encode_receipt(receipt, profile) for receipt in receipts]).root
+
+
+def _matching_trie(
+    encoded: Sequence[bytes], receipts: Sequence[WireReceipt], root: rlp.Item, profile: Profile
+) -> tuple[Trie | None, int]:
+    """The trie that has this root, and of how many receipts: all, or all but one that the node appended itself."""
+    whole = trie.build(encoded)
+    if whole.root == root:
+        return whole, len(encoded)
+    if profile.appends_synthetic and receipts and receipts[-1].sender == _ZERO_ADDRESS:
+        rest = trie.build(encoded[:-1])
+        if rest.root == root:
+            return rest, len(encoded) - 1
+    return None, 0
+
+
+def _wrong_root(block_hash: BlockHash, count: int, profile: Profile) -> NodeInconsistent:
+    what = f"the {count} receipts of block {to_hex(block_hash)} do not give its receiptsRoot"
+    if profile.status is Status.UNVERIFIED:
+        return NodeInconsistent(
+            f"{what}: the node dropped, added or altered one, or the {profile.family} profile is wrong "
+            f"({profile.basis})"
+        )
+    return NodeInconsistent(f"{what}: the node dropped, added or altered one")
+
+
+def _tx_hashes(block: WireBlock) -> tuple[bytes, ...]:
+    listed = block.get("transactions")
+    if not isinstance(listed, list):
+        raise NodeInconsistent("a block without its transactions")
+    found: list[bytes] = []
+    for each in listed:
+        text = each.get("hash") if isinstance(each, Mapping) else each
+        if not isinstance(text, str):
+            raise NodeInconsistent("a block with a transaction that has no hash")
+        found.append(read_hash(text, "block transaction"))
+    if len(set(found)) != len(found):
+        raise NodeInconsistent("a block that lists a transaction twice")
+    return tuple(found)
+
+
+def _check_listed(hashes: Sequence[bytes], receipts: Sequence[WireReceipt]) -> None:
+    """Two answers of one node must at least tell the same hashes, in the same order."""
+    if len(hashes) < len(receipts):
+        raise NodeInconsistent(f"a block of {len(hashes)} transactions with {len(receipts)} receipts")
+    for listed, receipt in zip(hashes, receipts, strict=False):
+        if read_hash(receipt.transaction_hash, "receipt transactionHash") != listed:
+            raise NodeInconsistent("block and receipts list different transactions at one position")
+
+
+def _transactions_trie(
+    raw_transactions: Sequence[bytes] | None, hashes: Sequence[bytes], root: rlp.Item
+) -> Trie | None:
+    if raw_transactions is None:
+        return None
+    if any(len(raw) < trie.MIN_VALUE_BYTES for raw in raw_transactions):
+        raise NodeInconsistent("a raw transaction too short to be one")
+    built = trie.build(raw_transactions)
+    if built.root != root:
+        raise NodeInconsistent(f"the {len(raw_transactions)} raw transactions do not give the block's transactionsRoot")
+    if tuple(keccak(raw) for raw in raw_transactions) != tuple(hashes):
+        raise NodeInconsistent("the block lists other transaction hashes than its transactions have")
+    return built
