@@ -27,6 +27,9 @@ is slow because its node is.
 """
 
 
+NO_ANSWER = "no provider answers"
+
+
 class Reason(TypedDict):
     """One reason not to be ready. `chain` is empty for what concerns them all."""
 
@@ -41,6 +44,8 @@ class ChainHealth:
     is_started: bool = False
     """It was read at least once since this process started."""
     is_provider_up: bool = True
+    down_reason: str = NO_ANSWER
+    """Why the provider is not up, where it is not."""
     lag_s: float = 0.0
     """Time of the head minus time of the last scanned block, in seconds of chain time."""
     halt_reason: str | None = None
@@ -98,9 +103,15 @@ class Health:
             seen_at=self._clock.monotonic(),
         )
 
-    def provider_down(self, chain: str) -> None:
-        """No provider of the chain answers."""
-        self._update(chain, is_provider_up=False)
+    def provider_down(self, chain: str, reason: str = NO_ANSWER) -> None:
+        """No provider of the chain answers, or none is of use. `reason` is shown to whoever asks: nothing of a
+        node's words, which may hold a key.
+        """
+        self._update(chain, is_provider_up=False, down_reason=reason)
+
+    def provider_up(self, chain: str) -> None:
+        """A provider of the chain answers, whatever it said."""
+        self._update(chain, is_provider_up=True)
 
     def halted(self, chain: str, reason: str) -> None:
         self._update(chain, halt_reason=reason)
@@ -149,7 +160,7 @@ class Health:
         if health.halt_reason is not None:
             reasons.append(f"halted: {health.halt_reason}")
         if not health.is_provider_up:
-            reasons.append("no provider answers")
+            reasons.append(health.down_reason)
         if not health.is_started:
             return reasons or ["starting: not read yet"]
         if health.lag_s > self._max_lag_s:

@@ -18,6 +18,7 @@ SLOW_DIRECTORIES = ("anvil", "postgres", "e2e")
 SLOW_FILES = (
     "api/test_never_5xx.py",
     "chains/test_rpc.py",
+    "cli/test_bad_input.py",
     "cli/test_commands.py",
     "cli/test_process.py",
     "stages/test_dispatch.py",
@@ -25,6 +26,7 @@ SLOW_FILES = (
     "storage/test_engine.py",
     "storage/test_query_plans.py",
     "webhook/test_send.py",
+    "webhook/test_sign.py",
 )
 """They start processes, wait for time-outs, fill databases or run a thousand lives: for `make test`, not for `make
 check`.

@@ -1,7 +1,7 @@
 """Keccak-256, by the fastest implementation that is installed. Pure.
 
-A block of 200 receipts takes about 215 hashes: safe-pysha3 (C) needs 4 µs for one, pycryptodome, which eth-hash
-chooses, 14 µs. Both give the same bytes; which one is used is a matter of speed only.
+A block of 200 receipts takes about 215 hashes. Proving it takes 3 ms with safe-pysha3 and 4.5 ms with pycryptodome,
+which eth-hash brings: the first is used where somebody installed it, and nothing but speed depends on it.
 """
 
 from __future__ import annotations

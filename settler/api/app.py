@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from settler.api.auth import authenticate, everybody
 from settler.api.body import MAX_BODY_BYTES
@@ -20,12 +23,29 @@ from settler.metrics import Metrics
 from settler.storage.api_keys import Scope
 from settler.storage.engine import Database
 
+log = structlog.get_logger(__name__)
+
 KEEPALIVE_TIMEOUT_S = 75.0
 """Idle connections are closed after it; longer than the 60 s after which proxies and load balancers close theirs, so
 that no request is sent into a connection we are just closing."""
 SHUTDOWN_TIMEOUT_S = 10.0
 """Requests under way have this long to end. Below the 30 s after which orchestrators kill."""
 BACKLOG = 128
+
+
+class _NotHttp(logging.Filter):
+    """What is not HTTP is somebody else's mistake: one line for who looks for it, no error and no traceback of ours."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if not isinstance(error, HttpProcessingError):
+            return True
+        log.debug("api.not_http", status=error.code, error=" ".join(error.message.split()))
+        return False
+
+
+_server_log = logging.getLogger("settler.api.server")
+_server_log.addFilter(_NotHttp())
 
 ROUTES: tuple[tuple[str, str, Scope, Handler], ...] = (
     ("POST", "/v1/invoices", Scope.WRITE, invoices.create_invoice),
@@ -99,6 +119,7 @@ async def serve(app: web.Application, host: str, port: int) -> web.AppRunner:
     """
     runner = web.AppRunner(
         app,
+        logger=_server_log,
         access_log=None,  # our own log tells of what matters; a line a request would hide it
         keepalive_timeout=KEEPALIVE_TIMEOUT_S,
         shutdown_timeout=SHUTDOWN_TIMEOUT_S,

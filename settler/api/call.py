@@ -61,7 +61,8 @@ class Call:
         """The id in the path. Raises `Problem` 404 for one that cannot be."""
         id_ = self.request.match_info["id"]
         if not looks_like_id(id_, prefix):
-            raise not_found(f"there is no {kind} {id_[:80]!r}; ids of {kind}s are {prefix}_ and 26 characters")
+            one = f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
+            raise not_found(f"there is no {kind} {id_[:80]!r}; the id of {one} is {prefix}_ and 26 characters")
         return id_
 
 

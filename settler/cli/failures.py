@@ -43,7 +43,8 @@ def lines_and_code(error: Exception) -> tuple[list[str], int] | None:
         case DomainError():
             return [f"error: {one_line(str(error))}"], USAGE
         case StorageError():
-            return [f"error: the database: {one_line(str(error))}; see that it runs and try again"], PROBLEM
+            said = " ".join(str(error).split())  # libpq breaks its lines
+            return [f"error: the database: {one_line(said)}; see that it runs and try again"], PROBLEM
         case _:
             return None
 

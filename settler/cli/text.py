@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 Json = Mapping[str, Any]
+_WIDEST = 100_000
+"""Columns; more than any row has."""
 Columns = Mapping[str, Callable[[Json], object]]
 """Title to the value of one object."""
 
@@ -93,4 +95,8 @@ def _print_rich(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         table.add_column(title, overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
-    Console().print(table)
+    console = Console()
+    # folded into a narrow terminal, no id could be read or copied: too long a row is left to the terminal to wrap
+    whole = console.measure(table, options=console.options.update_width(_WIDEST)).maximum
+    console.width = max(console.width, whole)
+    console.print(table)

@@ -36,12 +36,18 @@ def read_tables(source: Source) -> tuple[File, set[Path]]:
                     continue
                 refused.add(path)
                 message = _message(details, path)
-                if path in source.origins:
-                    message += f" (set by {source.origins[path]})"
+                origin = _origin(source, path)
+                if origin is not None:
+                    message += f" (set by {origin})"
                 source.problems.append(Problem(key_of(path), message))
             for path in refused:
                 data = _without(data, path)
     return File(), refused
+
+
+def _origin(source: Source, path: Path) -> str | None:
+    """The variable that set the value, or something in it."""
+    return next((name for at, name in source.origins.items() if at[: len(path)] == path), None)
 
 
 def _path_in(data: Any, loc: tuple[int | str, ...]) -> Path:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from chains.errors import BlockNotFound, Transient
+from chains.errors import BlockNotFound, HistoryPruned, MethodUnsupported, Rejected, Transient
 from chains.model import Address, ChainId, Token
 from settler.clock import Clock
-from settler.health import Health
+from settler.health import NO_ANSWER, Health
 from settler.metrics import Metrics
-from settler.stages.opening import Refused
+from settler.stages.opening import Refused, ServesAnotherChain
 from settler.stages.progress import Progress
 from settler.storage import chains, holds, invoices, transfers, webhooks
 from settler.storage.chains import ChainState
@@ -41,15 +41,29 @@ class TickWatcher:
         self._health.ticked(f"{stage}:{chain}" if chain else stage)
         if not chain:
             return
+        if stage in _LOOKING:
+            self._judge_provider(chain, error)
         if isinstance(error, Refused):
             self._health.refused(chain, str(error))
-        elif stage in _LOOKING and isinstance(error, Transient) and not isinstance(error, BlockNotFound):
-            self._health.provider_down(chain)
-            self._metrics.provider_up(chain, self._chains[chain].provider, False)
         elif error is None:
-            if stage in _LOOKING:
-                self._metrics.provider_up(chain, self._chains[chain].provider, True)
             await self._show(chain, is_head_known=stage in _LOOKING)
+
+    def _judge_provider(self, chain: str, error: Exception | None) -> None:
+        """An error that is not the provider's, or an answer that contradicts itself, leaves things as they were."""
+        match error:
+            case BlockNotFound():
+                return
+            case Transient() | ServesAnotherChain():
+                self._health.provider_down(chain, NO_ANSWER)
+            case Rejected() | MethodUnsupported() | HistoryPruned():
+                self._health.provider_down(
+                    chain, f"the provider refuses what it is asked ({error.label}): its key, plan or URL; see the log"
+                )
+            case None | Refused():
+                self._health.provider_up(chain)
+            case _:
+                return
+        self._metrics.provider_up(chain, self._chains[chain].provider, self._health.chain(chain).is_provider_up)
 
     async def _show(self, chain: str, *, is_head_known: bool) -> None:
         try:

@@ -24,6 +24,10 @@ class Refused(ChainError):
     label = "refused"
 
 
+class ServesAnotherChain(Refused):
+    """Nothing the provider says counts: it is not one of this chain."""
+
+
 async def open_chain(chain: ChainSetup, *, reader: ChainReader, db: Database, clock: Clock) -> None:
     """Checks the chain against its configuration and sets its cursors the first time.
 
@@ -59,10 +63,10 @@ async def open_chain(chain: ChainSetup, *, reader: ChainReader, db: Database, cl
 
 
 async def check_chain_id(chain: ChainSetup, reader: ChainReader) -> None:
-    """Raises `Refused` if the node serves another chain."""
+    """Raises `ServesAnotherChain` if the node does."""
     found = await reader.chain_id()
     if found != chain.chain_id:
-        raise Refused(
+        raise ServesAnotherChain(
             f"chains.{chain.name}.rpc serves chain id {found}, configured is {chain.chain_id}; "
             "give the URL of a node of that chain"
         )

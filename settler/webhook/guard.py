@@ -98,7 +98,8 @@ def check_url(url: str, *, allow_private: bool) -> str:
     except ValueError as error:
         raise InvalidInput("url", f"is not a URL: {error}") from error
     if parts.scheme not in {"http", "https"}:
-        raise InvalidInput("url", "begins with https:// or http://")
+        has = f"the scheme {parts.scheme!r}" if parts.scheme else "no scheme"
+        raise InvalidInput("url", f"has {has}; it must begin with https:// or http://")
     if parts.username is not None or parts.password is not None:
         raise InvalidInput("url", "may not hold a user name or password; webhooks are signed instead")
     if not host or port == 0:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from settler.api import errors
 from settler.api.app import make_app, serve
@@ -82,7 +85,8 @@ async def test_head__is_get_without_the_body(api: Api) -> None:
     assert head.headers["Content-Length"] == got.headers["Content-Length"]
 
 
-async def test_serve__listens_and_stops(api: Api) -> None:
+@asynccontextmanager
+async def serving(api: Api) -> AsyncIterator[tuple[web.AppRunner, str, int]]:
     app = make_app(
         db=api.db,
         clock=api.clock,
@@ -97,6 +101,41 @@ async def test_serve__listens_and_stops(api: Api) -> None:
     )
     runner = await serve(app, "127.0.0.1", 0)
     host, port = runner.addresses[0][:2]
+    try:
+        yield runner, host, port
+    finally:
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x16\x03\x01\x02\x00garbage\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"FOO /v1/invoices HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nX: " + b"a" * 20_000 + b"\r\n\r\n",
+        b"POST /v1/invoices HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n",
+    ],
+)
+async def test_what_is_not_http__is_400_and_no_error_of_ours(
+    api: Api, sent: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever reached the port could fill the log with tracebacks, as errors: one for each line that is not HTTP."""
+    caplog.set_level("DEBUG")
+    async with serving(api) as (_, host, port):
+        reader, writer = await asyncio.open_connection(host, port)
+        writer.write(sent)
+        assert b" 400 " in await asyncio.wait_for(reader.readline(), 5)
+        writer.close()
+    assert [r for r in caplog.records if r.levelname != "DEBUG" or r.exc_info] == []
+
+
+async def test_serve__listens_and_stops(api: Api) -> None:
+    async with serving(api) as (runner, host, port):
+        await _is_served_until_cleanup(runner, host, port)
+
+
+async def _is_served_until_cleanup(runner: web.AppRunner, host: str, port: int) -> None:
     reader, writer = await asyncio.open_connection(host, port)
     writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     assert (await reader.readline()).startswith(b"HTTP/1.1 200")

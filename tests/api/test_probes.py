@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from tests.api.conftest import Api
+import pytest
+
+from chains.errors import ChainError, HistoryPruned, MethodUnsupported, Rejected, Transient
+from settler.metrics import Metrics
+from settler.runtime.watching import TickWatcher, WatchedChain
+from settler.stages.opening import Refused, ServesAnotherChain
+from tests.api.conftest import BASE, Api
 
 
 async def test_readyz__a_chain_not_read_yet__is_503_with_the_reason(api: Api) -> None:
@@ -41,3 +47,48 @@ async def test_metrics__is_prometheus_text(api: Api) -> None:
         assert response.status == 200
         assert response.headers["Content-Type"].startswith("text/plain; version=")
         assert "settler_build_info" in await response.text()
+
+
+@pytest.fixture
+def watcher(api: Api) -> TickWatcher:
+    api.health.expect_chain("base")
+    known = {"base": WatchedChain(chain_id=BASE, provider="rpc.example")}
+    return TickWatcher(db=api.db, metrics=Metrics(api.clock, version="0"), health=api.health, chains=known)
+
+
+@pytest.mark.parametrize("stage", ["open", "watch"])
+@pytest.mark.parametrize("error", [Rejected("key 3f9a is no key"), MethodUnsupported("no"), HistoryPruned("gone")])
+async def test_readyz__a_provider_that_refuses_us__is_503_at_once(
+    api: Api, watcher: TickWatcher, stage: str, error: ChainError
+) -> None:
+    """A key revoked under a running daemon left it ready, with its provider up, for two and a half minutes; at start it
+    was `starting`, for ever. What the node says stays in the log: it may hold the key, and the probe asks for none."""
+    api.health.progressed("base", lag_s=0.0)
+    await watcher.after_tick(stage, "base", error.label, error)
+    reasons = (await api.get("/readyz", status=503))["reasons"]
+    assert [r["chain"] for r in reasons] == ["base"]
+    assert f"the provider refuses what it is asked ({error.label})" in reasons[0]["reason"]
+    assert "3f9a" not in reasons[0]["reason"]
+    assert not api.health.chain("base").is_provider_up
+
+
+async def test_readyz__a_provider_that_is_silent_after_a_refusal__says_that_instead(
+    api: Api, watcher: TickWatcher
+) -> None:
+    await watcher.after_tick("watch", "base", "fatal", Rejected("no"))
+    await watcher.after_tick("watch", "base", "transient", Transient("connection refused"))
+    assert (await api.get("/readyz", status=503))["reasons"] == [{"chain": "base", "reason": "no provider answers"}]
+
+
+@pytest.mark.parametrize(
+    ("error", "is_up"), [(ServesAnotherChain("serves 1"), False), (Refused("decimals() answers 6"), True)]
+)
+async def test_provider__that_serves_another_chain__is_not_up(
+    api: Api, watcher: TickWatcher, error: Refused, is_up: bool
+) -> None:
+    """`settler_rpc_provider_up` is 1 while the provider answers and serves the right chain; a wrong token is not its
+    fault."""
+    await watcher.after_tick("open", "base", "transient", Transient("connection refused"))
+    await watcher.after_tick("open", "base", "refused", error)
+    assert api.health.chain("base").is_provider_up is is_up
+    assert (await api.get("/readyz", status=503))["reasons"] == [{"chain": "base", "reason": f"refused: {error}"}]

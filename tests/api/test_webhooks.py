@@ -47,6 +47,13 @@ async def test_post_endpoint__bad_input__is_422(api: Api, body: dict[str, Any], 
     assert (await api.get("/v1/webhook-endpoints"))["data"] == []
 
 
+@pytest.mark.parametrize(("url", "said"), [("ftp://shop.example", "the scheme 'ftp'"), ("nonsense", "no scheme")])
+async def test_post_endpoint__not_http__says_what_is_wrong_and_what_to_do(api: Api, url: str, said: str) -> None:
+    """It said `url: begins with https:// or http://`, of one that does not."""
+    problem = await api.refused("POST", "/v1/webhook-endpoints", 422, json={"url": url})
+    assert problem["detail"] == f"url: has {said}; it must begin with https:// or http://"
+
+
 async def test_post_endpoint__private_addresses_allowed__takes_loopback(start: Start) -> None:
     api = await start(allow_private_webhooks=True)
     await api.post("/v1/webhook-endpoints", {"url": "http://127.0.0.1:9000/hook"})
@@ -85,6 +92,8 @@ async def test_deliveries__listed_by_status_and_retried(api: Api) -> None:
     retried = await api.post(f"/v1/webhook-deliveries/{delivery['id']}/retry", status=200)
     assert retried["next_attempt_at"] == "2026-03-01T12:01:00Z"
     await api.refused("POST", "/v1/webhook-deliveries/dlv_01kjmma2g0ge4f94hcy47t12sp/retry", 404)
+    problem = await api.refused("POST", "/v1/webhook-deliveries/dlv_x/retry", 404)
+    assert problem["detail"] == "there is no delivery 'dlv_x'; the id of a delivery is dlv_ and 26 characters"
 
     await api.ask("DELETE", f"/v1/webhook-endpoints/{endpoint['id']}")
     await api.refused("POST", f"/v1/webhook-deliveries/{delivery['id']}/retry", 409)

@@ -95,3 +95,9 @@ def test_anvil_program__comes_from_the_environment() -> None:
     assert anvil_program({}) is None
     assert anvil_program({"SETTLER_ANVIL": ""}) is None
     assert anvil_program({"SETTLER_ANVIL": "/opt/anvil"}) == "/opt/anvil"
+
+
+def test_load__unknown_key_from_a_variable__names_the_variable(tmp_path: Path) -> None:
+    """Nobody finds `databas` in a file that does not have it."""
+    found = problems(tmp_path, BASE, {"SETTLER__DATABAS__URL": "sqlite:///other.db"})
+    assert found == {"databas": "is not a known key; did you mean database? (set by SETTLER__DATABAS__URL)"}

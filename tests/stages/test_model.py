@@ -80,6 +80,32 @@ Death = tuple[int | None, bool]
 deaths: st.SearchStrategy[Death] = st.just((None, False)) | st.tuples(st.integers(1, 4), st.booleans())
 
 
+Work = list[tuple[str, str]]
+"""Ticks: of which chain, of which stage."""
+works = st.lists(st.tuples(st.sampled_from(CHAINS), st.sampled_from(STAGES)), max_size=8)
+
+
+@dataclass(frozen=True)
+class Fork:
+    """Replaces the top `depth` blocks, at most those that are not final, by as many and `longer` more."""
+
+    name: str
+    depth: int
+    shift: int
+    longer: int
+    drops: bool
+
+
+forks = st.none() | st.builds(
+    Fork,
+    name=st.sampled_from(CHAINS),
+    depth=st.integers(1, 3),
+    shift=st.integers(0, 2),
+    longer=st.integers(0, 2),
+    drops=st.booleans(),
+)
+
+
 class Crash(BaseException):
     """The process dies: nothing of it catches this."""
 
@@ -245,24 +271,21 @@ class Life(RuleBasedStateMachine):
         self.world.mine(empty_after, on=name, after_s=after_s)
         self._grown(name)
 
-    @rule(
-        name=st.sampled_from(CHAINS),
-        depth=st.integers(1, 3),
-        shift=st.integers(0, 2),
-        longer=st.integers(0, 2),
-        drops=st.booleans(),
-    )
-    def reorg(self, name: str, depth: int, shift: int, longer: int, drops: bool) -> None:
-        chain = self.chain(name).chain
-        depth = min(depth, chain.head.number - self.peak[name])
+    @rule(fork=forks)
+    def reorg(self, fork: Fork | None) -> None:
+        if fork is not None:
+            self._reorg(fork)
+
+    def _reorg(self, fork: Fork) -> None:
+        chain = self.chain(fork.name).chain
+        depth = min(fork.depth, chain.head.number - self.peak[fork.name])
         if depth < 1:
             return
         replaced = [b for n in range(depth) if (b := chain.block_at(chain.head.number - n)) is not None]
-        txs = [tx for b in replaced for tx in b.txs]
-        dropped = txs[:1] if drops else []
-        chain.reorg(depth, drop=[tx.hash for tx in dropped], shift=shift, length=depth + longer)
-        self.dropped += [(name, tx) for tx in dropped]
-        self._grown(name)
+        dropped = [tx for b in replaced for tx in b.txs] if fork.drops else []
+        chain.reorg(depth, drop=[tx.hash for tx in dropped], shift=fork.shift, length=depth + fork.longer)
+        self.dropped += [(fork.name, tx) for tx in dropped]
+        self._grown(fork.name)
 
     @precondition(lambda self: self.dropped)
     @rule()
@@ -288,13 +311,22 @@ class Life(RuleBasedStateMachine):
 
     # -- what the program does -------------------------------------------------------------------------------------
 
-    @rule(
-        work=st.lists(st.tuples(st.sampled_from(CHAINS), st.sampled_from(STAGES)), min_size=1, max_size=8), death=deaths
-    )
-    def program(self, work: list[tuple[str, str]], death: Death) -> None:
+    @rule(work=works, death=deaths)
+    def program(self, work: Work, death: Death) -> None:
         self.store.db.commits_to_live, self.store.db.is_committed_first = death
         for name, stage in work:
             self._tick(name, stage)
+
+    @rule(morning=works, empty_after=st.integers(0, 3), fork=forks, evening=works, death=deaths)
+    def day(self, morning: Work, empty_after: int, fork: Fork | None, evening: Work, death: Death) -> None:
+        """What matters in one step, so that it is often drawn together: seen, undone, and read again in any order."""
+        for name in CHAINS:
+            self.world.mine(empty_after, on=name)
+            self._grown(name)
+        self.program(morning, death)
+        if fork is not None:
+            self._reorg(fork)
+        self.program(evening, (None, False))
 
     @rule(death=deaths)
     def program_catches_up(self, death: Death) -> None:
