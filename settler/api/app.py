@@ -32,21 +32,6 @@ SHUTDOWN_TIMEOUT_S = 10.0
 """Requests under way have this long to end. Below the 30 s after which orchestrators kill."""
 BACKLOG = 128
 
-
-class _NotHttp(logging.Filter):
-    """What is not HTTP is somebody else's mistake: one line for who looks for it, no error and no traceback of ours."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        error = record.exc_info[1] if record.exc_info else None
-        if not isinstance(error, HttpProcessingError):
-            return True
-        log.debug("api.not_http", status=error.code, error=" ".join(error.message.split()))
-        return False
-
-
-_server_log = logging.getLogger("settler.api.server")
-_server_log.addFilter(_NotHttp())
-
 ROUTES: tuple[tuple[str, str, Scope, Handler], ...] = (
     ("POST", "/v1/invoices", Scope.WRITE, invoices.create_invoice),
     ("GET", "/v1/invoices", Scope.READ, invoices.list_invoices),
@@ -149,3 +134,18 @@ async def _forbid_keeping(_request: web.Request, response: web.StreamResponse) -
     response.headers.setdefault("Cache-Control", "no-store")
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     response.headers["Server"] = "settler"  # not which versions of what
+
+
+class _NotHttp(logging.Filter):
+    """What is not HTTP is somebody else's mistake: one line for who looks for it, no error and no traceback of ours."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if not isinstance(error, HttpProcessingError):
+            return True
+        log.debug("api.not_http", status=error.code, error=" ".join(error.message.split()))
+        return False
+
+
+_server_log = logging.getLogger("settler.api.server")
+_server_log.addFilter(_NotHttp())

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 Json = Mapping[str, Any]
-_WIDEST = 100_000
-"""Columns; more than any row has."""
 Columns = Mapping[str, Callable[[Json], object]]
 """Title to the value of one object."""
+_WIDEST = 100_000
+"""Characters; more than any row has."""
 
 
 def one_line(text: str) -> str:

@@ -150,6 +150,8 @@ class Watch:
         assert floor is not None, "an opened chain has a settled height"
         async with self._db.read() as conn:
             held = await chains.held_blocks(conn, state.chain_id, first=floor, last=cursor.number)
+        if not held or held[-1].hash != cursor.hash:
+            raise chains.CursorMoved("the second reading moved on, or halted the chain, while a fork was looked at")
         theirs: dict[BlockNumber, BlockRef | None] = {}
         for at in range(0, len(held), WALK_BACK_BATCH):
             numbers = [b.number for b in held[at : at + WALK_BACK_BATCH]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import pytest
 
@@ -14,6 +15,7 @@ from settler.domain.ledger import Account
 from settler.domain.records import Settlement
 from settler.stages.settle import VIOLATION_SIGHTINGS
 from settler.storage import chains, ledger, schema, settlements
+from settler.storage.chains import CursorMoved
 from settler.storage.engine import Database
 from tests.support.world import World, token
 
@@ -397,3 +399,32 @@ async def test_resume__and_the_chain_changes_again__halts_again(db: Database) ->
         world.mine(4)
         await world.catch_up()
         assert await world.status(invoice) == "settled"
+
+
+async def test_halted_while_the_first_reading_looks_at_the_fork__is_no_bug(sqlite_db: Database) -> None:
+    """Found on anvil: the second reading halted the chain and let go of the held headers between the first
+    reading's look
+    at its cursor and its look at the headers below it, which then compared with nothing."""
+    world = await World.on(sqlite_db)
+    await world.catch_up()
+    world.mine(4)
+    await world.catch_up()
+    world.it.chain.reorg(world.it.chain.head.number - 1, length=world.it.chain.head.number)
+    headers, watch = world.it.reader.headers, world.it.watch
+    halted = False
+
+    async def halted_in_between(wanted: Sequence[BlockNumber | Tag]) -> tuple[BlockRef | None, ...]:
+        nonlocal halted
+        answer = await headers(wanted)
+        if list(wanted) == [Tag.LATEST] and not halted:
+            halted = True
+            for _ in range(VIOLATION_SIGHTINGS):
+                with suppress(NodeInconsistent):
+                    await world.it.settle.tick()
+        return answer
+
+    world.it.reader.headers = halted_in_between  # type: ignore[method-assign]  # the moment that is under test
+    with pytest.raises(CursorMoved):
+        for _ in range(3):
+            await watch.tick()
+    assert (await world.state()).is_halted
