@@ -409,7 +409,7 @@ async def test_halted_while_the_first_reading_looks_at_the_fork__is_no_bug(sqlit
     await world.catch_up()
     world.mine(4)
     await world.catch_up()
-    world.it.chain.reorg(world.it.chain.head.number - 1, length=world.it.chain.head.number)
+    world.it.chain.reorg(world.it.chain.head.number - 1)
     headers, watch = world.it.reader.headers, world.it.watch
     halted = False
 
