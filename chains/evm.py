@@ -171,7 +171,8 @@ def _header(wanted: BlockNumber | Tag, outcome: WireHeader | ChainError | None) 
     """The header wanted, `None` where the node has no such block."""
     if isinstance(outcome, BlockNotFound) or outcome is None:
         return None
-    if isinstance(outcome, Rejected) and isinstance(wanted, Tag):
+    # every node has `latest`: who refuses that refuses us
+    if isinstance(outcome, Rejected) and isinstance(wanted, Tag) and wanted is not Tag.LATEST:
         raise MethodUnsupported(f"the tag {wanted.value} is refused: {outcome}") from outcome
     if isinstance(outcome, ChainError):
         raise outcome

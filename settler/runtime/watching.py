@@ -56,9 +56,8 @@ class TickWatcher:
             case Transient() | ServesAnotherChain():
                 self._health.provider_down(chain, NO_ANSWER)
             case Rejected() | MethodUnsupported() | HistoryPruned():
-                self._health.provider_down(
-                    chain, f"the provider refuses what it is asked ({error.label}): its key, plan or URL; see the log"
-                )
+                reason = f"the provider refuses what it is asked ({error.label}); the log has its words"
+                self._health.provider_down(chain, reason)
             case None | Refused():
                 self._health.provider_up(chain)
             case _:

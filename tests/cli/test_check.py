@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from chains import registry
 from chains.errors import MethodUnsupported, RangeTooWide, Rejected
+from chains.evm import EvmReader
 from chains.model import (
     Address,
     BlockNumber,
@@ -22,6 +24,8 @@ from chains.model import (
     Token,
     TokenFacts,
 )
+from chains.replies import Call
+from chains.rpc import RpcProvider
 from chains.simulated import SimFaults, SimulatedChain, SimulatedReader
 from settler.cli.probing import findings
 from settler.config import ChainSettings
@@ -130,6 +134,22 @@ async def test_findings__tags_refused__say_so(tmp_path: Path, chain: SimulatedCh
     found = await rows(by_tag, NoTags(chain))
     assert found["tag safe"].startswith("wrong: simulated: eth_getBlockByNumber: unknown block tag")
     assert found["tag finalized"].startswith("note: ")
+
+
+class RevokedKey(RpcProvider):
+    """A provider that refuses all it is asked."""
+
+    async def batch_outcomes(self, calls: Sequence[Call[Any]]) -> list[Any]:
+        return [Rejected("node.example: invalid api key") for _ in calls]
+
+
+async def test_headers__everything_refused__is_not_blamed_on_the_tag_latest(acme: ChainSettings) -> None:
+    """A key revoked under a running daemon was told, and counted, as a node without the tag `latest`."""
+    reader = EvmReader(RevokedKey("http://node.example"), chain_id=acme.chain_id)
+    with pytest.raises(Rejected, match="^node.example: invalid api key$"):
+        await reader.headers([Tag.LATEST, Tag.SAFE])
+    with pytest.raises(MethodUnsupported, match="^the tag safe is refused"):
+        await reader.headers([Tag.SAFE])
 
 
 @pytest.mark.parametrize(

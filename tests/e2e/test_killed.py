@@ -67,7 +67,7 @@ def databases(request: pytest.FixtureRequest, tmp_path: Path) -> Databases:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 async def test_killed_again_and_again__ends_as_if_it_had_not_been(databases: Databases, tmp_path: Path) -> None:
     async with Anvil(find_anvil(), no_mining=True, prune_history=1024) as node, receiving() as merchant:
         tables = [TokenTable(address=await evm.deploy_token(node, s), symbol=s) for s in ("USDC", "USDT")]

@@ -36,5 +36,9 @@ async def test_shadow__sends_nothing__and_a_later_run_sends_what_is_new_only(mar
 
             await until(received, lambda ids: ids >= fresh, what="the new events to be delivered")
             assert await received() == fresh, "what happened in the shadow stays there"
-            assert (await daemon.api.get("/v1/webhook-deliveries", status="pending"))["data"] == []
+            await until(
+                lambda: daemon.api.get("/v1/webhook-deliveries", status="pending"),
+                lambda page: page["data"] == [],
+                what="the deliveries to be recorded",
+            )
             assert await daemon.signal(signal.SIGTERM) == 0
