@@ -146,9 +146,9 @@ class RevokedKey(RpcProvider):
 async def test_headers__everything_refused__is_not_blamed_on_the_tag_latest(acme: ChainSettings) -> None:
     """A key revoked under a running daemon was told, and counted, as a node without the tag `latest`."""
     reader = EvmReader(RevokedKey("http://node.example"), chain_id=acme.chain_id)
-    with pytest.raises(Rejected, match="^node.example: invalid api key$"):
+    with pytest.raises(Rejected, match=r"^node\.example: invalid api key$"):
         await reader.headers([Tag.LATEST, Tag.SAFE])
-    with pytest.raises(MethodUnsupported, match="^the tag safe is refused"):
+    with pytest.raises(MethodUnsupported, match=r"^the tag safe is refused"):
         await reader.headers([Tag.SAFE])
 
 
