@@ -43,7 +43,7 @@ from settler.stages.mute import Mute
 from settler.stages.setup import ChainSetup, Judgement
 from settler.stages.tidy import Tidy
 from settler.storage import migrate
-from settler.storage.engine import Database
+from settler.storage.engine import Database, StorageUnavailable
 from settler.storage.errors import StorageError
 from settler.webhook.send import HttpSender
 
@@ -105,6 +105,8 @@ async def daemon(
         db = await Database.open(settings.database_url)
         stack.push_async_callback(db.dispose)
         await _check_schema(db)
+        if shadow:
+            stack.push_async_callback(_mute_the_rest, db)
         process = _Process(
             settings=settings,
             db=db,
@@ -160,6 +162,14 @@ async def _close(runner: web.AppRunner, drain: _Drain) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(max(0.2, drain.left_s())):
             await runner.cleanup()
+
+
+async def _mute_the_rest(db: Database) -> None:
+    """After the loops and the API have ended: else a later run would send what they told of last."""
+    try:
+        await Mute(db).finish()
+    except StorageUnavailable as error:
+        _log.warning("shadow.not_muted", error=str(error))
 
 
 async def _check_schema(db: Database) -> None:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import signal
 
+import sqlalchemy as sa
+
+from settler.storage import schema
+from settler.storage.engine import Database
 from tests.e2e.conftest import Market
-from tests.support.daemon import Process, cli, until
+from tests.support.daemon import Process, cli, running, until
 from tests.webhook.receiver import receiving
 
 
@@ -42,3 +46,17 @@ async def test_shadow__sends_nothing__and_a_later_run_sends_what_is_new_only(mar
                 what="the deliveries to be recorded",
             )
             assert await daemon.signal(signal.SIGTERM) == 0
+
+
+async def test_shadow__stopped_right_after_something_happened__leaves_nothing_to_send(market: Market) -> None:
+    """What it wrote in its last half second stayed in the outbox, and a later run that was no shadow sent it."""
+    async with running(market.config, shadow=True) as shadow:
+        for _ in range(3):
+            await shadow.api.create("10.00")
+    db = await Database.open(f"sqlite:///{market.config.parent / 'settler.db'}")
+    try:
+        async with db.read() as conn:
+            told = [row.is_fanned_out for row in await conn.execute(sa.select(schema.events))]
+    finally:
+        await db.dispose()
+    assert told == [True] * 3
