@@ -88,16 +88,14 @@ def parse_database_url(value: SecretStr) -> SecretStr:
 
 
 def parse_rpc(value: Any) -> tuple[SecretStr, ...]:
-    """One URL or a list of them."""
-    from chains.rpc import checked_host
+    """One URL or a list of them: http(s), or ws(s), which takes requests and pushes heads."""
+    from chains.url import checked_host
 
     urls = [value] if isinstance(value, str) else value
     if not isinstance(urls, list) or not all(isinstance(url, str) for url in urls):
         raise ValueError("is neither a URL in quotes nor a list of such")
     if not urls or not all(urls):
         raise ValueError("is empty; give the URL of the chain's provider")
-    if any(url.startswith(("ws://", "wss://")) for url in urls):
-        raise ValueError("WebSocket URLs are not in this version; give the provider's http(s):// URL")
     for url in urls:
         checked_host(url)
     return tuple(SecretStr(url) for url in urls)

@@ -182,6 +182,9 @@ def _option(request: InvoiceRequest, option: OptionRequest, at: str, catalog: Ca
             f"{at}.pay_to",
             "is missing; give the address to be paid (no address pool or extended public key is configured)",
         )
+    if option.pay_to == token.address or not any(option.pay_to):
+        what = f"is the contract of {token.symbol} itself" if any(option.pay_to) else "is the zero address"
+        raise InvalidInput(f"{at}.pay_to", f"{what}: what is sent there is lost; give the address to be paid")
     if option.match is Match.AMOUNT and tail_capacity(token.decimals) == 0:
         raise InvalidInput(
             f"{at}.match",

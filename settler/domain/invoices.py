@@ -96,9 +96,9 @@ class Option:
     from_block: BlockNumber | None
     """Transfers at or below this height were mined before the invoice existed and cannot be meant for it.
 
-    The head known when the invoice was made; `None` when the chain had not been read yet. A height and not a time,
-    because a
-    node that lags or a clock that is off must not lose a payment.
+    The settled height when the invoice was made; `None` when the chain had not been read yet. Not the head: a node may
+    have made it up, and a block that replaces it may hold a payment made since. Not a time: a node that lags or a clock
+    that is off must not lose a payment.
     """
 
 

@@ -57,3 +57,8 @@ class Settlement:
     settled_at: datetime
     lines: tuple[SettlementLine, ...]
     reversal: Reversal | None
+
+    @property
+    def version(self) -> int:
+        """1 as it was made, 2 once a reversal stands beside it; orders the events about it."""
+        return 1 if self.reversal is None else 2

@@ -11,7 +11,7 @@ number of times; `lifecycle.advance` turns its answer into a transition.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -93,11 +93,16 @@ class Hold:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settle:
-    """Final payments reach what is due."""
+    """Final payments reach what is due.
+
+    It rests on the payments up to the block with which they did, whatever else is known by now: so the outcome is the
+    same whether each block is judged as it becomes final or a whole outage at once. What came after is surplus.
+    """
 
     parts: tuple[SettledPart, ...]
     """In the order the money came; the surplus stands on the last ones."""
     exceptions: frozenset[InvoiceException]
+    """Of these payments alone."""
 
 
 Outcome = Waiting | Processing | Expire | Hold | Settle
@@ -133,14 +138,12 @@ def assess(
         # what is due depends on the options used: by these payments, not by others that may never be final
         return bool(paid) and received(invoice, paid) >= due(invoice, paid) - may_miss
 
-    late = {InvoiceException.LATE} if any(is_late(invoice, t) for t in canonical) else set()
-    over = {InvoiceException.OVERPAID} if received(invoice, canonical) > due(invoice, canonical) else set()
-    noted = frozenset(late | over)
+    noted = _noted(invoice, canonical)
     is_past = scanned_to is not None and scanned_to > invoice.expires_at
 
-    final = [t for t in counted if t.is_final]
-    if is_enough(final):
-        return Settle(parts=_parts(invoice, final), exceptions=noted)
+    for paid in _as_it_came([t for t in counted if t.is_final]):
+        if is_enough(paid):
+            return Settle(parts=_parts(invoice, paid), exceptions=_noted(invoice, paid))
     if is_enough(counted):
         return Processing(exceptions=noted)
     if is_enough([t for t in canonical if t.is_final]):
@@ -149,6 +152,19 @@ def assess(
         short = {InvoiceException.UNDERPAID} if canonical else set()
         return Expire(exceptions=noted | frozenset(short))
     return Waiting(exceptions=noted)
+
+
+def _as_it_came(arrived: Sequence[TransferRecord]) -> Iterator[Sequence[TransferRecord]]:
+    """What had come with each block, block by block. `arrived`: in order of arrival."""
+    for at, t in enumerate(arrived, start=1):
+        if at == len(arrived) or arrived[at].block_hash != t.block_hash:
+            yield arrived[:at]
+
+
+def _noted(invoice: Invoice, paid: Sequence[TransferRecord]) -> frozenset[InvoiceException]:
+    late = {InvoiceException.LATE} if any(is_late(invoice, t) for t in paid) else set()
+    over = {InvoiceException.OVERPAID} if received(invoice, paid) > due(invoice, paid) else set()
+    return frozenset(late | over)
 
 
 def is_late(invoice: Invoice, transfer: TransferRecord) -> bool:

@@ -111,6 +111,7 @@ def settlement_view(settlement: Settlement, render: Render) -> Json:
     reversal = settlement.reversal
     return {
         "id": settlement.id,
+        "version": settlement.version,
         "invoice_id": settlement.invoice_id,
         "generation": settlement.generation,
         "merchant": settlement.merchant,

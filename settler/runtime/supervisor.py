@@ -184,9 +184,8 @@ async def _check_schema(db: Database) -> None:
             )
         case migrate.Behind() | migrate.Empty():
             if db.dialect != "sqlite":
-                raise SchemaMismatch(
-                    "the database's schema is older than this settler's; run `settler migrate -c FILE` first"
-                )
+                what = "has no tables yet" if isinstance(state, migrate.Empty) else "has an older schema"
+                raise SchemaMismatch(f"the database {what}; run `settler migrate -c FILE` first")
             await migrate.upgrade_open(db)
         case _:
             assert_never(state)

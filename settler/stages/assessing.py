@@ -31,7 +31,6 @@ from settler.domain.settlement import (
     Settle,
     SettledPart,
     assess,
-    is_late,
     option_of,
     received,
     settled_amount,
@@ -155,13 +154,15 @@ async def _settle(
 
 
 def _left_over(verdict: _Verdict, outcome: Settle) -> list[TransferRecord]:
-    """Payments the settlement does not rest on: not final yet, or late and not accepted. They go to suspense."""
+    """Payments the settlement does not rest on: they came after it was paid, are not final yet, or are late and not
+    accepted. They go to suspense, as they would have had they been seen only now.
+    """
     used = {p.transfer.id for p in outcome.parts}
     return [
         replace(
             t,
             allocation=Allocation.UNMATCHED,
-            reason=UnmatchedReason.LATE if is_late(verdict.invoice, t) else UnmatchedReason.SURPLUS,
+            reason=UnmatchedReason.SURPLUS,
             invoice_id=None,
             evidence={"candidates": [verdict.invoice.id]},
             version=t.version + 1,

@@ -47,7 +47,7 @@ async def insert(conn: AsyncConnection, draft: Draft, *, now: datetime, entropy:
             f"{draft.reference!r} is taken by another invoice of merchant {draft.merchant!r}; "
             "use a new reference, or look that invoice up",
         )
-    heads = {s.chain_id: s.head_number for s in await chains.all_states(conn)}
+    settled = {s.chain_id: s.settled_number for s in await chains.all_states(conn)}
     options = []
     for index, o in enumerate(draft.options):
         option = Option(
@@ -61,7 +61,7 @@ async def insert(conn: AsyncConnection, draft: Draft, *, now: datetime, entropy:
             match=o.match,
             amount_base=o.amount_base,
             tail_base=BaseUnits(0),
-            from_block=heads.get(o.token.chain_id),
+            from_block=settled.get(o.token.chain_id),
         )
         options.append(await _with_tail(conn, invoice, option, now) if o.match is Match.AMOUNT else option)
     await invoices.add_options(conn, id_, options)
@@ -93,11 +93,14 @@ async def cancel(conn: AsyncConnection, id_: InvoiceId, *, now: datetime, who: s
 
     Its unique amounts stay reserved until its monitoring would have ended: its customer may still have them on screen.
 
-    Only while it is pending: raises `Conflict` otherwise, `NotFound` if there is none.
+    Only while it is pending: raises `Conflict` otherwise, `NotFound` if there is none. One that is canceled stays as
+    it is, and nothing is told again.
     """
     invoice = (await invoices.get_many(conn, [id_], lock=True)).get(id_)
     if invoice is None:
         raise NotFound(f"there is no invoice {id_}")
+    if invoice.status is InvoiceStatus.CANCELED:
+        return invoice
     if invoice.status is not InvoiceStatus.PENDING:
         raise Conflict("status", f"{id_} is {invoice.status}; only a pending invoice can be canceled")
     allocated = (await transfers.of_invoices(conn, [id_]))[id_]

@@ -95,14 +95,14 @@ async def tell_of_transfers(
 async def tell_of_settlements(
     conn: AsyncConnection, told: Sequence[tuple[Settlement, EventType]], *, now: datetime
 ) -> None:
-    """Writes an event for each settlement: version 1 tells of it, version 2 of its reversal."""
+    """Writes an event for each settlement, of it as made or of its reversal."""
     if not told:
         return
     shown = await settlement_views(conn, [s for s, _ in told])
     await events.append(
         conn,
         [
-            event(type_, s.id, 1 if s.reversal is None else 2, at=now, merchant=s.merchant, data=data)
+            event(type_, s.id, s.version, at=now, merchant=s.merchant, data=data)
             for (s, type_), data in zip(told, shown, strict=True)
         ],
     )

@@ -123,6 +123,8 @@ def test_draft__bad_field__is_named_with_a_remedy(changes: dict[str, Any], field
         ({"match": Match.REFERENCE}, "match", "choose one of address, amount"),
         ({"match": Match.PAYER}, "match", "not available"),
         ({"pay_to": None}, "pay_to", "give the address"),
+        ({"pay_to": a_token().address}, "pay_to", "is the contract of USDC itself"),
+        ({"pay_to": Address(bytes(20))}, "pay_to", "is the zero address"),
         ({"match": Match.AMOUNT, "token": "CENT"}, "match", "more than 2 decimals"),
     ],
 )

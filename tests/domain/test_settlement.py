@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chains.model import Address, BaseUnits
+from chains.model import Address, BaseUnits, BlockHash
 from settler.domain.invoices import Invoice, InvoiceException, InvoiceStatus, Match, TransferRecord, TransferStatus
 from settler.domain.money import FINEST_SCALE, rescale_exact
 from settler.domain.settlement import (
@@ -111,9 +111,19 @@ def test_assess__parts__fill_in_the_order_they_came() -> None:
     assert outcome.exceptions == {InvoiceException.OVERPAID}
 
 
-def test_assess__paid_already__all_that_comes_after_is_surplus() -> None:
-    twice = [a_transfer(block_time=T0 + timedelta(minutes=n)) for n in (1, 2)]
+def test_assess__paid_twice_in_one_block__the_second_is_surplus_of_the_settlement() -> None:
+    twice = [a_transfer(log_index=n) for n in (1, 2)]
     assert amounts(assessed(an_invoice(), *twice)) == [(100 * USD, 0), (0, 100 * USD)]
+
+
+def test_assess__paid_again_in_a_later_block__rests_on_the_first_alone() -> None:
+    """An outage must end as if there had been none (I5): watched live, the second payment finds a settled invoice."""
+    first = a_transfer(block_time=T0 + timedelta(minutes=1))
+    again = a_transfer(block_time=T0 + timedelta(minutes=2), block_hash=BlockHash(b"\x02" * 32))
+    outcome = assessed(an_invoice(), again, first)
+    assert isinstance(outcome, Settle)
+    assert [p.transfer for p in outcome.parts] == [first]
+    assert outcome.exceptions == frozenset()
 
 
 @pytest.mark.parametrize(
@@ -185,7 +195,7 @@ def test_assess__paid_in_time_and_again_late__the_late_one_is_left_out() -> None
     outcome = assessed(an_invoice(), in_time, late)
     assert isinstance(outcome, Settle)
     assert [p.transfer for p in outcome.parts] == [in_time]
-    assert outcome.exceptions == {InvoiceException.LATE, InvoiceException.OVERPAID}
+    assert outcome.exceptions == frozenset()
 
 
 @pytest.mark.parametrize("status", [InvoiceStatus.SETTLED, InvoiceStatus.CANCELED])

@@ -207,6 +207,7 @@ def a_settlement(reversal: Reversal | None = None) -> Settlement:
 def test_settlement_view() -> None:
     assert settlement_view(a_settlement(), RENDER) == {
         "id": SETTLEMENT,
+        "version": 1,
         "invoice_id": INVOICE,
         "generation": 1,
         "merchant": "default",
@@ -243,6 +244,7 @@ def test_settlement_view() -> None:
 def test_settlement_view__reversed() -> None:
     reversal = Reversal(id=ReversalId("rev_" + "4" * 26), reason="finality violation", reversed_at=EXPIRES)
     shown = settlement_view(a_settlement(reversal), RENDER)
+    assert shown["version"] == 2
     assert shown["reversal"] == {
         "id": "rev_" + "4" * 26,
         "reason": "finality violation",

@@ -52,14 +52,14 @@ async def test_invoices_transfers_settlements__beside_a_running_daemon(market: M
         )  # fmt: skip
         canceled = await cli_json("invoice", "cancel", unwanted["id"], "--reason", "out of stock", config=market.config)
         assert canceled["status"] == "canceled"
-        code, _, said = await run("invoice", "cancel", unwanted["id"], config=market.config)
-        assert (code, len(said.splitlines())) == (2, 1)
 
         await market.pay(made)
         await evm.transfer(market.node, market.node.accounts[1], market.token.address, pay_to(unwanted), 77)
         settled = await process.api.reaches(made, "settled")
         head = (await evm.head(market.node)).number
         await process.api.decided(head)
+        code, _, said = await run("invoice", "cancel", made["id"], config=market.config)
+        assert (code, len(said.splitlines())) == (2, 1)
 
         shown = await cli_json("invoice", "show", made["id"], config=market.config)
         assert (shown["status"], shown["settlement_id"]) == ("settled", settled["settlement_id"])

@@ -262,7 +262,8 @@ async def test_late__hold_released_and_more_money_comes__settles(db: Database) -
     world.mine(4)
     await world.catch_up()
     view = await world.view(invoice.id)
-    assert (view["status"], view["exceptions"]) == ("settled", ["late", "overpaid"])
+    assert (view["status"], view["exceptions"], view["amount_received"]) == ("settled", ["late"], "100.00")
+    assert [t.reason for t in await world.transfers()] == [None, UnmatchedReason.SURPLUS]
 
 
 async def test_late__final_before_the_expiry_is_noticed__tells_of_expiry_and_hold(db: Database) -> None:
@@ -300,7 +301,7 @@ async def test_late__beside_a_payment_in_time__is_left_in_suspense(db: Database)
     world.mine(4)
     await world.catch_up()
     assert await world.status(invoice) == "settled"
-    assert [t.reason for t in await world.transfers()] == [None, UnmatchedReason.LATE]
+    assert [t.reason for t in await world.transfers()] == [None, UnmatchedReason.SURPLUS]
 
 
 # Finality

@@ -7,7 +7,7 @@ nothing of the code under test. At the end all faults heal, both chains are mine
 its money says.
 
 Left out on purpose: the second reading is never lied to about logs (one provider a chain: nobody could tell), chains
-do not get shorter (see `Option.from_block`), and nothing final is replaced (`test_halt`).
+do not get shorter, and nothing final is replaced (`test_halt`).
 """
 
 from __future__ import annotations

@@ -115,6 +115,36 @@ async def test_second_payment_not_final_when_the_first_settles__becomes_surplus(
     assert [t.status.value for t in await world.transfers()] == ["final", "final"]
 
 
+async def test_paid_again_while_nobody_looked__ends_as_if_somebody_had(db: Database) -> None:
+    """Reproduced: both payments final after an outage settled as one overpaid invoice, live the second was suspense."""
+    world = await World.on(db)
+    outcomes = []
+    for is_down in (False, True):
+        invoice = await world.invoice("100")
+        for _ in range(2):
+            world.pay(invoice, "100")
+            world.mine(5)
+            if not is_down:
+                await world.catch_up()
+        await world.catch_up()
+        view = await world.view(invoice.id)
+        outcomes.append((view["status"], view["exceptions"], view["amount_received"], len(view["payments"])))
+    assert outcomes == [("settled", [], "100.00", 1)] * 2
+    assert [t.reason for t in await world.transfers()] == [None, UnmatchedReason.SURPLUS] * 2
+
+
+async def test_paid_in_a_block_that_replaces_the_head_of_its_making__is_matched(db: Database) -> None:
+    """Reproduced: made at head H and paid in another block H, the invoice took the payment for older than itself."""
+    world = await World.on(db)
+    await world.catch_up()
+    invoice = await world.invoice("100")
+    payment = world.it.chain.tx(world.sim_transfer(invoice.options[0].pay_to, "100"))
+    world.it.chain.reorg(1, add=[payment])
+    world.mine(5)
+    await world.catch_up()
+    assert await world.status(invoice) == "settled"
+
+
 async def test_first_reading_missed_it__second_reading_settles_it(db: Database) -> None:
     """A node that answers an empty list for a block delays a settlement and never prevents it (go-ethereum#24078)."""
     from chains.simulated import SimFaults

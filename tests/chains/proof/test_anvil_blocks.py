@@ -15,7 +15,7 @@ from chains import wire
 from chains.address import to_checksum
 from chains.decode import Asked, transfers
 from chains.errors import NodeInconsistent
-from chains.model import Address, BlockHash, BlockNumber, BlockSpan, ChainId, LogQuery, Transfer
+from chains.model import Address, BlockHash, BlockNumber, BlockSpan, ChainId, LogQuery, Transfer, TxHash
 from chains.proof import (
     BLOCK,
     RECEIPTS,
@@ -95,8 +95,10 @@ async def test_prove_block__op_stack_deposit__hashes_nonce_and_version() -> None
         bridge = "0x" + "de" * 20
         await node.rpc("anvil_impersonateAccount", bridge)
         deposit = {"from": bridge, "to": "0x" + PAYEE.hex(), "type": "0x7e", "sourceHash": "0x" + "22" * 32}
-        await node.rpc("eth_sendTransaction", {**deposit, "mint": "0x0", "isSystemTx": False, "gas": "0x5208"})
-        block, receipts = await _read(node, (await evm.head(node)).number)
+        sent = await node.rpc("eth_sendTransaction", {**deposit, "mint": "0x0", "isSystemTx": False, "gas": "0x5208"})
+        # mined a moment after it is answered
+        mined = await evm.wait_mined(node, TxHash(bytes.fromhex(sent[2:])))
+        block, receipts = await _read(node, BlockNumber(int(mined["blockNumber"], 16)))
     assert [(each.type, each.deposit_receipt_version) for each in receipts] == [("0x7E", "0x1")]
     block_hash = BlockHash(bytes.fromhex(str(block["hash"])[2:]))
     assert prove_block(block, receipts, block_hash=block_hash, profile=profile_of(ChainId(10))).hash == block_hash
