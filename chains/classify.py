@@ -19,6 +19,7 @@ import msgspec
 from chains.errors import (
     BlockNotFound,
     ChainError,
+    FilterTooLong,
     HistoryPruned,
     MethodUnsupported,
     RangeTooWide,
@@ -140,10 +141,13 @@ _RULES: tuple[_Rule, ...] = (
         r"larger than max block range|bigger than max ?block ?range|allowed block range|query requested more than",
     ),
     *_rules(
+        _plain(FilterTooLong),
+        r"max addresses or topics|contains \d+ filters|exceeded max allowed addresses",
+    ),
+    *_rules(
         _too_large,
-        r"response size (should not|exceeded)|response (is )?too (big|large)|max addresses or topics",
-        r"contains \d+ filters|batch too large|logs matched by query exceeds|more than [\d,.]+ logs",
-        r"exceeded max allowed addresses",
+        r"response size (should not|exceeded)|response (is )?too (big|large)",
+        r"batch too large|logs matched by query exceeds|more than [\d,.]+ logs",
     ),
     *_rules(
         _plain(HistoryPruned),

@@ -68,6 +68,11 @@ class ResultTooLarge(RangeTooWide):
     label = "result_too_large"
 
 
+class FilterTooLong(ResultTooLarge):
+    """The filter names more addresses or topics than this provider takes. Caught by `chains.evm`, which asks with
+    less in it and matches here."""
+
+
 class HistoryPruned(ChainError):
     """The node no longer has that far back. The tick fails; another provider is needed."""
 
@@ -107,3 +112,16 @@ class WrongChain(ChainError):
     """`eth_chainId` is not the configured one. Halts reading from that provider until it is right."""
 
     label = "wrong_chain"
+
+
+class QuorumLost(ChainError):
+    """Fewer providers can be asked than must agree. The tick fails, nothing settles, and it is tried again."""
+
+    label = "quorum_lost"
+
+
+class Disagreement(ChainError):
+    """Providers answered differently, and too few of them alike. The tick fails, nothing of that span settles, and
+    it is read anew."""
+
+    label = "disagreement"

@@ -9,11 +9,21 @@ What does not belong here: choosing, comparing or trusting several providers (a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
-from chains.decode import Asked, block_ref, check_linked, transfers
-from chains.errors import BlockNotFound, ChainError, MethodUnsupported, NodeInconsistent, Rejected
+from chains.bloom import check_held, is_doubtful, read_bloom
+from chains.decode import Asked, check_linked, transfers
+from chains.errors import (
+    BlockNotFound,
+    ChainError,
+    FilterTooLong,
+    MethodUnsupported,
+    NodeInconsistent,
+    RangeTooWide,
+    Rejected,
+)
+from chains.evm_calls import Header, asks_logs, checked, header_call, header_of, logs_call
 from chains.hex import read_quantity, to_hex, to_quantity
 from chains.model import (
     Address,
@@ -28,11 +38,12 @@ from chains.model import (
     TokenFacts,
     Transfer,
 )
+from chains.proof import BLOCK, RECEIPTS, WireBlock, WireReceipt
+from chains.receipts import transfer_logs
 from chains.replies import Call
 from chains.rpc import MAX_BATCH, RpcProvider
 from chains.tokens import read_token_facts
-from chains.wire import HEADER, LOGS, TEXT, WireHeader, WireLog
-from contracts_abi import TRANSFER_TOPIC
+from chains.wire import LISTING, LOG_RECEIPTS, TEXT, WireHeader, WireListing, WireLog, WireLogReceipt
 
 FILTER_RECIPIENTS_MAX = 500
 """More recipients than this are not put into the filter but matched here: providers cap filters, often at 1,000 topics
@@ -42,9 +53,16 @@ FILTER_RECIPIENTS_MAX = 500
 class EvmReader:
     """A `ChainReader` over one provider. `chain_id` is the configured one: it becomes part of every identity."""
 
-    def __init__(self, provider: RpcProvider, *, chain_id: ChainId) -> None:
+    def __init__(self, provider: RpcProvider, *, chain_id: ChainId, check_bloom: bool = False) -> None:
+        """`check_bloom`: the headers of this chain commit to the logs of their own blocks, so that `logsBloom` speaks
+        for or against an answer. So they do where receipts are proven, but for logs that nodes append to a block
+        (Polygon's bridged deposits, `Profile.appends_synthetic`); elsewhere a bloom may be all zeros.
+        """
         self._provider = provider
         self._chain_id = chain_id
+        self._checks_bloom = check_bloom
+        self._recipients_max = FILTER_RECIPIENTS_MAX
+        """Less where this provider takes less."""
 
     @property
     def name(self) -> str:
@@ -57,32 +75,69 @@ class EvmReader:
 
     async def headers(self, wanted: Sequence[BlockNumber | Tag]) -> tuple[BlockRef | None, ...]:
         """As `ChainReader.headers`: exactly one call each, in one batch up to `MAX_BATCH`."""
-        found: list[BlockRef | None] = []
-        for start in range(0, len(wanted), MAX_BATCH):
-            found += await self._headers_batch(wanted[start : start + MAX_BATCH])
-        check_linked(header for header in found if header is not None)
-        return tuple(found)
+        return tuple([None if header is None else header.ref for header in await self._headers(wanted)])
 
     async def read_span(self, span: BlockSpan, query: LogQuery, *, anchor: BlockNumber | None = None) -> SpanRead:
-        """As `ChainReader.read_span`. Two calls, three with an anchor, and one more for each block with transfers."""
-        anchor_header, end, logs = await self._span_batch(span, query, anchor)
+        """As `ChainReader.read_span`. Two calls, three with an anchor, and one more for each block with transfers.
+
+        With `check_bloom`, two more when the bloom of the last block speaks against an answer without its logs.
+        """
+        recipients = self._filtered(query)
+        try:
+            anchor_header, end, logs = await self._span_batch(span, query, recipients, anchor)
+        except FilterTooLong:
+            if not recipients:
+                raise
+            self._recipients_max = min(self._recipients_max, len(recipients) // 2)
+            return await self.read_span(span, query, anchor=anchor)
         if end is None:
             raise BlockNotFound(f"{self.name}: block {span.last} is not there yet")
-        check_linked(header for header in (anchor_header, end) if header is not None)
+        check_linked(header.ref for header in (anchor_header, end) if header is not None)
         asked = Asked(
             chain_id=self._chain_id,
             span=span,
             query=query,
-            is_filtered=_filtered_recipients(query) is not None,
+            is_filtered=recipients is not None,
         )
         found = transfers(logs, asked)
+        await self._check_nothing_left_out(end, logs, query, recipients)
         return SpanRead(
             span=span,
-            end=end,
-            anchor=anchor_header,
+            end=end.ref,
+            anchor=None if anchor_header is None else anchor_header.ref,
             transfers=found,
             blocks=await self._blocks_of(found, (end,) if anchor_header is None else (end, anchor_header)),
         )
+
+    async def read_block_by_receipts(
+        self, number: BlockNumber, query: LogQuery, *, anchor: BlockNumber | None = None
+    ) -> SpanRead:
+        """As `ProviderReader.read_block_by_receipts`. Two calls in one batch, three with an anchor."""
+        anchor_header, listing, receipts = await self._receipts_batch(number, anchor)
+        end = checked(number, listing)
+        held = (end,) if anchor_header is None else (end, anchor_header)
+        check_linked(header.ref for header in held)
+        span = BlockSpan(first=number, last=number)
+        asked = Asked(chain_id=self._chain_id, span=span, query=query, is_filtered=False)
+        found = transfers(transfer_logs(listing, receipts, query), asked)
+        return SpanRead(
+            span=span,
+            end=end.ref,
+            anchor=None if anchor_header is None else anchor_header.ref,
+            transfers=found,
+            blocks=await self._blocks_of(found, held),
+        )
+
+    async def proof_material(self, block_hash: BlockHash) -> tuple[WireBlock, Sequence[WireReceipt]]:
+        """As `ChainReader.proof_material`. Two calls in one batch."""
+        wanted = to_hex(block_hash)
+        of_block = Call(method="eth_getBlockByHash", params=[wanted, False], result=BLOCK)
+        of_receipts = Call(method="eth_getBlockReceipts", params=[wanted], result=RECEIPTS)
+        calls: list[Call[WireBlock | list[WireReceipt] | None]] = [of_block, of_receipts]
+        block, receipts = await self._provider.batch(calls)
+        if block is None or receipts is None:
+            raise BlockNotFound(f"{self.name}: block {wanted} is not there, or its receipts are not")
+        return cast("WireBlock", block), cast("list[WireReceipt]", receipts)
 
     async def token_facts(self, token: Address) -> TokenFacts:
         """As `ChainReader.token_facts`."""
@@ -93,21 +148,28 @@ class EvmReader:
 
     # -- batches -------------------------------------------------------------------------------------------------------
 
-    async def _headers_batch(self, wanted: Sequence[BlockNumber | Tag]) -> list[BlockRef | None]:
-        outcomes = await self._provider.batch_outcomes([_header_call(block) for block in wanted])
-        return [_header(block, outcome) for block, outcome in zip(wanted, outcomes, strict=True)]
+    async def _headers(self, wanted: Sequence[BlockNumber | Tag]) -> list[Header | None]:
+        found: list[Header | None] = []
+        for start in range(0, len(wanted), MAX_BATCH):
+            found += await self._headers_batch(wanted[start : start + MAX_BATCH])
+        check_linked(header.ref for header in found if header is not None)
+        return found
+
+    async def _headers_batch(self, wanted: Sequence[BlockNumber | Tag]) -> list[Header | None]:
+        outcomes = await self._provider.batch_outcomes([header_call(block) for block in wanted])
+        return [header_of(block, outcome) for block, outcome in zip(wanted, outcomes, strict=True)]
 
     async def _span_batch(
-        self, span: BlockSpan, query: LogQuery, anchor: BlockNumber | None
-    ) -> tuple[BlockRef | None, BlockRef | None, list[WireLog]]:
+        self, span: BlockSpan, query: LogQuery, recipients: Sequence[Address] | None, anchor: BlockNumber | None
+    ) -> tuple[Header | None, Header | None, list[WireLog]]:
         """(anchor, end, logs) of one batch; an empty query asks for no logs, since nodes read `[]` as anything."""
         blocks = [span.last] if anchor is None else [anchor, span.last]
-        calls: list[Call[WireHeader | list[WireLog] | None]] = [_header_call(block) for block in blocks]
-        if query.tokens and (query.recipients is None or query.recipients):
-            calls.append(_logs_call(span, query))
+        calls: list[Call[WireHeader | list[WireLog] | None]] = [header_call(block) for block in blocks]
+        if asks_logs(query):
+            calls.append(logs_call(span, query, recipients))
         outcomes = await self._provider.batch_outcomes(calls)
         headers = [
-            _header(block, cast("WireHeader | ChainError | None", outcome))
+            header_of(block, cast("WireHeader | ChainError | None", outcome))
             for block, outcome in zip(blocks, outcomes, strict=False)
         ]
         end = headers[-1]
@@ -118,65 +180,86 @@ class EvmReader:
             raise logs
         return (headers[0] if anchor is not None else None), end, cast("list[WireLog]", logs)
 
-    async def _blocks_of(self, found: Sequence[Transfer], held: Iterable[BlockRef]) -> dict[BlockHash, BlockRef]:
+    async def _receipts_batch(
+        self, number: BlockNumber, anchor: BlockNumber | None
+    ) -> tuple[Header | None, WireListing, list[WireLogReceipt]]:
+        """(anchor, block, receipts) of one batch. Raises `BlockNotFound` when the block or its receipts are not
+        there.
+        """
+        height = to_quantity(number)
+        of_block = Call(method="eth_getBlockByNumber", params=[height, False], result=LISTING)
+        of_receipts = Call(method="eth_getBlockReceipts", params=[height], result=LOG_RECEIPTS)
+        calls: list[Call[WireHeader | list[WireLogReceipt] | None]] = [of_block, of_receipts]
+        if anchor is not None:
+            calls.append(header_call(anchor))
+        listing, receipts, *others = await self._provider.batch_outcomes(calls)
+        for outcome in (listing, receipts):
+            if isinstance(outcome, ChainError):
+                raise outcome
+            if outcome is None:
+                raise BlockNotFound(f"{self.name}: block {number} is not there yet, or its receipts are not")
+        anchor_header = (
+            header_of(anchor, cast("WireHeader | ChainError | None", others[0])) if anchor is not None else None
+        )
+        return anchor_header, cast("WireListing", listing), cast("list[WireLogReceipt]", receipts)
+
+    # -- answers held against headers ----------------------------------------------------------------------------------
+
+    async def _blocks_of(self, found: Sequence[Transfer], held: Iterable[Header]) -> dict[BlockHash, BlockRef]:
         """The header of every block a transfer stands in, canonical and with the very hash its logs name."""
         hashes = {transfer.block_number: transfer.block_hash for transfer in found}
-        by_number = {header.number: header for header in held}
+        by_number = {header.ref.number: header for header in held}
         missing = [number for number in hashes if number not in by_number]
-        for header in await self.headers(missing):
+        for header in await self._headers(missing):
             if header is None:
                 raise NodeInconsistent(f"{self.name}: a block it answered logs of is not there")
-            by_number[header.number] = header
+            by_number[header.ref.number] = header
         for number, block_hash in hashes.items():
-            if by_number[number].hash != block_hash:
+            if by_number[number].ref.hash != block_hash:
                 raise NodeInconsistent(f"{self.name}: the logs of block {number} are of another fork than its header")
-        check_linked(by_number.values())
-        return {block_hash: by_number[number] for number, block_hash in hashes.items()}
+        check_linked(header.ref for header in by_number.values())
+        self._check_nothing_invented(found, by_number)
+        return {block_hash: by_number[number].ref for number, block_hash in hashes.items()}
 
+    def _check_nothing_invented(self, found: Sequence[Transfer], headers: Mapping[BlockNumber, Header]) -> None:
+        blooms = {number: self._bloom(header) for number, header in headers.items()}
+        for transfer in found:
+            if (bloom := blooms[transfer.block_number]) is not None:
+                check_held(bloom, transfer.identity)
 
-# -- calls and their answers -------------------------------------------------------------------------------------------
+    def _filtered(self, query: LogQuery) -> list[Address] | None:
+        """The recipients to put into the filter, sorted (equal queries are equal bytes); `None`: ask without."""
+        if query.recipients is None or len(query.recipients) > self._recipients_max:
+            return None
+        return sorted(query.recipients)
 
+    async def _check_nothing_left_out(
+        self, end: Header, logs: Sequence[WireLog], query: LogQuery, recipients: Sequence[Address] | None
+    ) -> None:
+        """Asks the receipts of the last block where its bloom speaks against an answer without any of its logs.
 
-def _header_call(block: BlockNumber | Tag) -> Call[WireHeader | None]:
-    name = block.value if isinstance(block, Tag) else to_quantity(block)
-    return Call(method="eth_getBlockByNumber", params=[name, False], result=HEADER)
+        Only that block: of the others there is no header, or there are logs. Raises `NodeInconsistent` when the
+        receipts hold what the logs lack, and `HistoryPruned` when there are none any more: such nodes answer empty
+        logs (erigontech/erigon#14434). A provider that cannot tell is let off: a second reading follows.
+        """
+        bloom = self._bloom(end)
+        if bloom is None or not asks_logs(query):
+            return
+        if not is_doubtful(bloom, query, recipients=recipients):
+            return
+        if any(read_quantity(log.block_number, "log blockNumber") == end.ref.number for log in logs):
+            return
+        try:
+            read = await self.read_block_by_receipts(end.ref.number, query)
+        except (MethodUnsupported, RangeTooWide, Rejected):
+            return
+        if read.end.hash != end.ref.hash:
+            raise NodeInconsistent(f"{self.name}: block {end.ref.number} was replaced while it was read")
+        if read.transfers:
+            raise NodeInconsistent(
+                f"{self.name}: {len(read.transfers)} transfers of block {end.ref.number} were left out of its logs"
+            )
 
-
-def _logs_call(span: BlockSpan, query: LogQuery) -> Call[list[WireLog]]:
-    topics: list[object] = [to_hex(TRANSFER_TOPIC)]
-    if (recipients := _filtered_recipients(query)) is not None:
-        topics += [None, ["0x" + "00" * 12 + recipient.hex() for recipient in recipients]]
-    return Call(
-        method="eth_getLogs",
-        params=[
-            {
-                "fromBlock": to_quantity(span.first),
-                "toBlock": to_quantity(span.last),
-                "address": [to_hex(token) for token in sorted(query.tokens)],
-                "topics": topics,
-            }
-        ],
-        result=LOGS,
-    )
-
-
-def _filtered_recipients(query: LogQuery) -> list[Address] | None:
-    """The recipients to put into the filter, sorted (equal queries are equal bytes); `None`: ask without."""
-    if query.recipients is None or len(query.recipients) > FILTER_RECIPIENTS_MAX:
-        return None
-    return sorted(query.recipients)
-
-
-def _header(wanted: BlockNumber | Tag, outcome: WireHeader | ChainError | None) -> BlockRef | None:
-    """The header wanted, `None` where the node has no such block."""
-    if isinstance(outcome, BlockNotFound) or outcome is None:
-        return None
-    # every node has `latest`: who refuses that refuses us
-    if isinstance(outcome, Rejected) and isinstance(wanted, Tag) and wanted is not Tag.LATEST:
-        raise MethodUnsupported(f"the tag {wanted.value} is refused: {outcome}") from outcome
-    if isinstance(outcome, ChainError):
-        raise outcome
-    header = block_ref(outcome)
-    if not isinstance(wanted, Tag) and header.number != wanted:
-        raise NodeInconsistent(f"asked for block {wanted}, got block {header.number}")
-    return header
+    def _bloom(self, header: Header) -> int | None:
+        """`None` where it is not to be believed, or not answered."""
+        return read_bloom(header.logs_bloom) if self._checks_bloom and header.logs_bloom is not None else None

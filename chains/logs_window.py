@@ -5,6 +5,7 @@ the density of logs allows just now (which is found again: halve when refused, g
 never below one block: a provider that refuses a single block cannot be helped by narrowing.
 
     width 2000   refused 1000   refused 500   served 562   served 632 …   cap
+    width 2000   no answer 1000   no answer 500   served 1000   served 2000   the provider was down, not too small
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ class LogsWindow:
     """Blocks the next span may have."""
     cap: int = MAX_BLOCKS
     """The structural bound, the least of what the provider ever named."""
+    careful_from: int = START_BLOCKS
+    """From this width on growth is an eighth; below it the provider was only ever silent, and growth doubles."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.width <= self.cap:
@@ -49,7 +52,8 @@ def next_span(cursor: BlockNumber, upto: BlockNumber, width: int) -> BlockSpan |
 
 
 def narrowed(window: LogsWindow, span_len: int, suggested: int | None = None, *, is_cap: bool = False) -> LogsWindow:
-    """The window after a span of `span_len` blocks was refused: always narrower than that, unless it was one block.
+    """The window after a span of `span_len` blocks was refused: always narrower than that, unless it was one block,
+    and never wider than it was (the refusal may be of a span asked before the window narrowed).
 
     `suggested`: `RangeTooWide.max_span`; believed only when it is narrower than what was refused, else the span is
     halved. `is_cap`: the suggestion is the provider's structural cap (`RangeTooWide` that is no `ResultTooLarge`) and
@@ -57,12 +61,24 @@ def narrowed(window: LogsWindow, span_len: int, suggested: int | None = None, *,
     """
     halved = max(1, span_len // 2)
     is_believable = suggested is not None and 1 <= suggested < span_len
-    width = suggested if suggested is not None and is_believable else halved
-    cap = min(window.cap, width) if is_cap and is_believable else window.cap
-    return LogsWindow(width=min(width, cap), cap=cap)
+    wanted = suggested if suggested is not None and is_believable else halved
+    cap = min(window.cap, wanted) if is_cap and is_believable else window.cap
+    width = min(window.width, wanted, cap)
+    return LogsWindow(width=width, cap=cap, careful_from=width)
+
+
+def unanswered(window: LogsWindow, span_len: int) -> LogsWindow:
+    """The window after no answer came to a span of `span_len` blocks in time.
+
+    Half of it, as after a refusal; but it may have been the provider that was down, so it may come back by doubling.
+    """
+    return replace(window, width=min(window.width, max(1, span_len // 2)))
 
 
 def widened(window: LogsWindow) -> LogsWindow:
-    """The window after a full span was served: an eighth wider, at least one block, never beyond the cap."""
-    grown = window.width + max(1, window.width // GROWTH_DIVISOR)
+    """The window after a full span was served: twice as wide up to `careful_from`, from there an eighth wider, at
+    least one block, never beyond the cap.
+    """
+    careful = window.width + max(1, window.width // GROWTH_DIVISOR)
+    grown = max(careful, min(2 * window.width, window.careful_from))
     return replace(window, width=min(window.cap, grown))

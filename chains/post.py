@@ -1,6 +1,8 @@
-"""One HTTP POST of JSON, bounded in bytes; aiohttp's errors become `Transient`. The URL is in no message."""
+"""JSON by HTTP POST, bounded in bytes; aiohttp's errors become `Transient`. The URL is in no message."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import aiohttp
 
@@ -15,6 +17,40 @@ _UNTIMED = aiohttp.ClientTimeout(total=None)
 """The one time-out of a call stands in `chains.rpc`, around all of it."""
 
 
+class Post:
+    """A `chains.rpc.Transport`: each request is one POST; the connections are the session's."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        session: aiohttp.ClientSession | None = None,
+        max_connections: int,
+        max_bytes: int = MAX_RESPONSE_BYTES,
+    ) -> None:
+        """`session`: used and left open; without one the first request makes one, and `close` closes it."""
+        self._url = url
+        self._session = session
+        self._owns_session = session is None
+        self._max_connections = max_connections
+        self._max_bytes = max_bytes
+
+    async def exchange(self, body: bytes, ids: Sequence[int]) -> Answer:
+        return await post_json(self._opened(), self._url, body, max_bytes=self._max_bytes)
+
+    async def close(self) -> None:
+        if self._owns_session and self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=self._max_connections), cookie_jar=aiohttp.DummyCookieJar()
+            )
+        return self._session
+
+
 async def post_json(
     session: aiohttp.ClientSession, url: str, body: bytes, *, max_bytes: int = MAX_RESPONSE_BYTES
 ) -> Answer:
@@ -27,12 +63,12 @@ async def post_json(
             return Answer(
                 status=response.status,
                 body=await _read_bounded(response, max_bytes),
-                retry_after_s=_retry_after_s(response.headers.get("Retry-After")),
+                retry_after_s=retry_after_s(response.headers.get("Retry-After")),
             )
     except (aiohttp.ClientError, OSError) as error:
         if isinstance(error, TimeoutError):
             raise
-        raise Transient(f"no whole answer: {type(error).__name__}") from _without_url(error)
+        raise Transient(f"no whole answer: {type(error).__name__}") from without_url(error)
 
 
 async def _read_bounded(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
@@ -48,13 +84,13 @@ async def _read_bounded(response: aiohttp.ClientResponse, max_bytes: int) -> byt
     return b"".join(chunks)
 
 
-def _retry_after_s(header: str | None) -> float | None:
+def retry_after_s(header: str | None) -> float | None:
     """Seconds; an HTTP date is not read, since it would need our clock to agree with theirs."""
     if header is None or not header.strip().isdecimal() or len(header) > 9:
         return None
     return float(header)
 
 
-def _without_url(error: Exception) -> Exception | None:
+def without_url(error: Exception) -> Exception | None:
     """`ClientResponseError` and its kin print the request's URL in a traceback; the others do not know it."""
     return None if isinstance(error, aiohttp.ClientResponseError | aiohttp.InvalidURL) else error

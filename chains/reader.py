@@ -17,6 +17,7 @@ from typing import Protocol
 
 from chains.model import (
     Address,
+    BlockHash,
     BlockNumber,
     BlockRef,
     BlockSpan,
@@ -26,6 +27,7 @@ from chains.model import (
     Tag,
     TokenFacts,
 )
+from chains.proof import WireBlock, WireReceipt
 
 
 class ChainReader(Protocol):
@@ -50,10 +52,36 @@ class ChainReader(Protocol):
         """
         ...
 
+    async def proof_material(self, block_hash: BlockHash) -> tuple[WireBlock, Sequence[WireReceipt]]:
+        """A block with its transaction hashes, and its receipts, as one provider answers them: material for
+        `chains.proof.prove_block`, which holds it against the hash. Nothing is checked before that.
+
+        Raises `BlockNotFound` if the provider lacks either, `MethodUnsupported` if it has no `eth_getBlockReceipts`.
+        """
+        ...
+
     async def token_facts(self, token: Address) -> TokenFacts:
         """Code, `decimals()` and `symbol()` of a token contract at the latest block."""
         ...
 
     async def close(self) -> None:
         """Releases connections. Idempotent."""
+        ...
+
+
+class ProviderReader(ChainReader, Protocol):
+    """A `ChainReader` of one provider, with the way that is left when a block has more logs than it answers with."""
+
+    @property
+    def name(self) -> str:
+        """The provider's name: a host, never a URL."""
+        ...
+
+    async def read_block_by_receipts(
+        self, number: BlockNumber, query: LogQuery, *, anchor: BlockNumber | None = None
+    ) -> SpanRead:
+        """As `read_span` of this one block, equal to it, but read from its receipts: no limit of logs applies.
+
+        Raises `MethodUnsupported` if the provider has no `eth_getBlockReceipts`.
+        """
         ...

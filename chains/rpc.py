@@ -1,11 +1,15 @@
-"""One JSON-RPC provider over HTTP: typed calls and batches, counted, timed, bounded, retried in this one place.
+"""One JSON-RPC provider: typed calls and batches, paced, counted, timed, bounded, retried in this one place.
 
-An attempt is one HTTP request with one time-out, waiting for a free slot included. Passing failures (`Transient`, but
-not `BlockNotFound`: that one is the next tick's) are tried `attempts` times with growing, jittered waits. A provider
+Over HTTP (`chains.post`) or a WebSocket (`chains.socket`), by the scheme of its URL: all that is promised here holds
+for both. An attempt is one request with one time-out, waiting for a free slot and for a socket included; before that
+it waits its turn, where calls a second are bounded (`chains.pace`). Passing failures (`Transient`, but not
+`BlockNotFound`: that one is the next tick's) are tried `attempts` times with growing, jittered waits. A provider
 that asks for a longer rest than `MAX_WAIT_S` is not asked again here: `RateLimited` goes up with what it said.
-So a call ends within attempts * (timeout_s + MAX_WAIT_S): 45 s by default.
+So a call ends within attempts * (timeout_s + MAX_WAIT_S): 45 s by default, and with `max_rps` set at most
+`MAX_PACE_WAIT_S` more an attempt.
 
-What does not belong here: what a block or a log means (`chains.evm`), and choosing between providers.
+What does not belong here: what a block or a log means (`chains.evm`), subscriptions (`chains.heads`), and choosing
+between providers.
 """
 
 from __future__ import annotations
@@ -15,15 +19,18 @@ import itertools
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, TypeVar
-from urllib.parse import unquote, urlsplit
 
 import aiohttp
 import msgspec
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
 from chains.errors import BlockNotFound, ChainError, RateLimited, Timeout, Transient
-from chains.post import MAX_RESPONSE_BYTES, post_json
+from chains.pace import Pace
+from chains.post import MAX_RESPONSE_BYTES, Post
 from chains.replies import Answer, BatchRefused, Call, read_batch, read_single
+from chains.socket import RpcSocket
+from chains.unknown import UnknownWords
+from chains.url import Scrubber, checked_host, is_socket
 
 T = TypeVar("T")
 
@@ -42,11 +49,28 @@ BATCHES_SENT_ALONE = 200
 """After a refusal of batches, this many are sent call by call before one is tried again: a gateway may have slipped."""
 
 
+class Transport(Protocol):
+    """Carries one request at a time to the provider, several of them under way at once."""
+
+    async def exchange(self, body: bytes, ids: Sequence[int]) -> Answer:
+        """What came back for `body`, a call or a batch with these ids, undecoded and bounded in bytes.
+
+        Raises `ChainError`. The time-out is the caller's: cancelled, it leaves nothing behind.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Lets go of its connections. Idempotent."""
+        ...
+
+
 class CallObserver(Protocol):
-    """Told of every JSON-RPC call of every HTTP attempt: calls of a batch count one by one."""
+    """Told of every JSON-RPC call of every attempt: calls of a batch count one by one."""
 
     def on_call(self, method: str, outcome: str, seconds: float) -> None:
-        """`outcome`: `ok`, or the label of the error (`chains.errors`). `seconds`: of the HTTP attempt."""
+        """`outcome`: `ok`, or the label of the error (`chains.errors`). `seconds`: of the attempt, waiting for a slot
+        included, waiting for its turn (`max_rps`) not.
+        """
         ...
 
 
@@ -68,26 +92,44 @@ class RpcProvider:
         timeout_s: float = TIMEOUT_S,
         attempts: int = ATTEMPTS,
         max_in_flight: int = MAX_IN_FLIGHT,
+        max_rps: float | None = None,
         max_response_bytes: int = MAX_RESPONSE_BYTES,
         observer: CallObserver | None = None,
+        unknown_words: UnknownWords | None = None,
         name: str | None = None,
         jitter: random.Random | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """`session`: used and left open; without one the provider makes its own at the first call and closes it."""
+        """`session`: for HTTP only; used and left open. Without one the provider makes its own at the first call and
+        closes it.
+
+        `attempts`: how often a request is sent before its passing failure goes up. 1: never again, for a caller to whom
+        asking another provider is the retry; a refused batch is then still asked call by call, that is no retry.
+
+        `max_rps`: calls a second, those of a batch counted one by one; `None`: unbounded. A batch larger than a
+        second's worth is let through whole, and paid for by those after it. A queue of more than `MAX_PACE_WAIT_S`
+        is `RateLimited` without asking.
+
+        `unknown_words`: told of each refusal in words nobody has collected, once.
+        """
+        if attempts < 1:
+            raise ValueError(f"attempts must be at least 1, got {attempts}")
         host = checked_host(url)
         self.name = name or host
         """Host of the URL, for logs and metrics; the caller may tell two of one host apart."""
         self._url = url
-        self._secrets = _secret_parts(url)
-        self._session = session
-        self._owns_session = session is None
+        self._scrubber = Scrubber(url)
+        self._transport: Transport = (
+            RpcSocket(url, max_bytes=max_response_bytes, name=self.name)
+            if is_socket(url)
+            else Post(url, session=session, max_connections=max_in_flight, max_bytes=max_response_bytes)
+        )
         self._timeout_s = timeout_s
         self._attempts = attempts
         self._slots = asyncio.Semaphore(max_in_flight)
-        self._max_in_flight = max_in_flight
-        self._max_response_bytes = max_response_bytes
+        self._pace = None if max_rps is None else Pace(max_rps, sleep=sleep)
         self._observer: CallObserver = observer or SilentObserver()
+        self._unknown_words = unknown_words or UnknownWords(lambda _, __: None)
         self._jitter = jitter or random.Random()  # noqa: S311 - spreads retries, keeps no secret
         self._sleep = sleep
         self._ids = itertools.count(1)
@@ -117,11 +159,9 @@ class RpcProvider:
         return await self._with_retries(calls) if calls else []
 
     async def close(self) -> None:
-        """Closes the session if the provider made it. Idempotent."""
+        """Closes its connections; a given session stays open. Idempotent."""
         self._is_closed = True
-        if self._owns_session and self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self._transport.close()
 
     # -- attempts ------------------------------------------------------------------------------------------------------
 
@@ -150,8 +190,9 @@ class RpcProvider:
 
     async def _send_single(self, call: Call[T]) -> T | ChainError:
         call_id = next(self._ids)
+        refusal = await self._wait_turn(1)
         started = asyncio.get_running_loop().time()
-        answer = await self._post(_encoded(call, call_id))
+        answer = refusal or await self._exchange(_encoded(call, call_id), [call_id])
         outcome = answer if isinstance(answer, ChainError) else read_single(answer, call, call_id)
         self._observe([call], [outcome], started)
         return outcome
@@ -164,8 +205,9 @@ class RpcProvider:
 
     async def _send_batch(self, calls: Sequence[Call[T]]) -> list[T | ChainError]:
         ids = [next(self._ids) for _ in calls]
+        refusal = await self._wait_turn(len(calls))
         started = asyncio.get_running_loop().time()
-        answer = await self._post(b"[" + b",".join(map(_encoded, calls, ids)) + b"]")
+        answer = refusal or await self._exchange(b"[" + b",".join(map(_encoded, calls, ids)) + b"]", ids)
         if isinstance(answer, ChainError):
             outcomes: list[T | ChainError] = [answer] * len(calls)
         else:
@@ -190,23 +232,26 @@ class RpcProvider:
         self._alone_left -= 1
         return True
 
-    async def _post(self, body: bytes) -> Answer | ChainError:
+    async def _wait_turn(self, calls: int) -> ChainError | None:
+        """Before the attempt's clock runs: our own slowness is no failure of the provider's."""
+        if self._pace is None:
+            return None
+        try:
+            await self._pace.wait(calls)
+        except ChainError as error:
+            return error
+        return None
+
+    async def _exchange(self, body: bytes, ids: Sequence[int]) -> Answer | ChainError:
         try:
             async with asyncio.timeout(self._timeout_s), self._slots:
-                return await post_json(self._opened(), self._url, body, max_bytes=self._max_response_bytes)
+                if self._is_closed:
+                    return Transient("the provider is closed")
+                return await self._transport.exchange(body, ids)
         except TimeoutError:
             return Timeout(f"no whole answer within {self._timeout_s:g} s")
         except ChainError as error:
             return error
-
-    def _opened(self) -> aiohttp.ClientSession:
-        if self._is_closed:
-            raise Transient("the provider is closed")
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._max_in_flight), cookie_jar=aiohttp.DummyCookieJar()
-            )
-        return self._session
 
     def _wait_s(self, state: RetryCallState) -> float:
         """What the provider asked for, else full jitter over 0.2, 0.4, 0.8 … s."""
@@ -225,28 +270,9 @@ class RpcProvider:
                 label = outcome.label
                 if id(outcome) not in named:
                     named.add(id(outcome))
-                    outcome.args = (f"{self.name}: {call.method}: {self._scrubbed(str(outcome))}",)
+                    outcome.args = (f"{self.name}: {call.method}: {self._scrubber.scrubbed(str(outcome))}",)
+                    self._unknown_words.note(self.name, outcome)
             self._observer.on_call(call.method, label, seconds)
-
-    def _scrubbed(self, text: str) -> str:
-        """Some providers repeat the key or the URL in their errors."""
-        for secret in self._secrets:
-            text = text.replace(secret, "…")
-        return text
-
-
-def checked_host(url: str) -> str:
-    """The host of an `http(s)` URL. Raises `ValueError` without repeating the URL: it may hold a key."""
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        raise ValueError("an RPC URL is malformed (host or port)") from None
-    if parts.scheme not in {"http", "https"}:
-        raise ValueError(f"an RPC URL must be http:// or https://, this one has scheme {parts.scheme[:12]!a}")
-    if not host:
-        raise ValueError(f"an RPC URL names no host after {parts.scheme}://")
-    return host
 
 
 def _encoded(call: Call[T], call_id: int) -> bytes:
@@ -263,17 +289,3 @@ def _is_worth_retrying(error: BaseException) -> bool:
     if isinstance(error, RateLimited):
         return error.retry_after_s is None or error.retry_after_s <= MAX_WAIT_S
     return isinstance(error, Transient) and not isinstance(error, BlockNotFound)
-
-
-_SECRET_CHARS = 6
-"""Shorter parts of a path are words (`v2`, `rpc`), not keys."""
-
-
-def _secret_parts(url: str) -> tuple[str, ...]:
-    """The URL itself and every part of it that may be a key, longest first."""
-    parts = urlsplit(url)
-    found = {url, parts.path, parts.query, parts.username or "", parts.password or ""}
-    found.update(parts.path.split("/"))
-    found.update(value for pair in parts.query.split("&") for value in pair.split("=", 1))
-    found.update([unquote(part) for part in found])
-    return tuple(sorted((part for part in found if len(part) >= _SECRET_CHARS), key=len, reverse=True))

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from chains.errors import BlockNotFound, ChainError, MethodUnsupported, RangeTooWide, Timeout, Transient
+from chains.errors import BlockNotFound, ChainError, MethodUnsupported, RangeTooWide, ResultTooLarge, Timeout, Transient
 from chains.model import (
     Address,
     BlockHash,
@@ -27,6 +27,7 @@ from chains.model import (
     TokenFacts,
     Transfer,
 )
+from chains.proof import WireBlock, WireReceipt
 from chains.rpc import CallObserver, SilentObserver
 from chains.simulated_chain import SimBlock, SimTransfer, SimTx, SimulatedChain
 
@@ -52,6 +53,8 @@ class SimFaults:
     stale_blocks: int = 20
     max_span: int | None = None
     """Wider spans raise `RangeTooWide`, suggesting this."""
+    max_logs: int | None = None
+    """`read_span` with more transfers raises `ResultTooLarge`, suggesting nothing."""
     wrong_chain_id: ChainId | None = None
     """What `chain_id()` answers instead."""
 
@@ -104,6 +107,31 @@ class SimulatedReader:
         if asks_logs and self.faults.max_span is not None and len(span) > self.faults.max_span:
             raise RangeTooWide(f"block range exceeds {self.faults.max_span}", max_span=self.faults.max_span)
         found = self._logs(span, query, request) if asks_logs else ()
+        if self.faults.max_logs is not None and len(found) > self.faults.max_logs:
+            raise ResultTooLarge(f"query returned more than {self.faults.max_logs} results")
+        return self._span_read(span, end, found, anchor, head)
+
+    async def read_block_by_receipts(
+        self, number: BlockNumber, query: LogQuery, *, anchor: BlockNumber | None = None
+    ) -> SpanRead:
+        """As `read_span` of one block; nothing is left out of receipts, and no limit applies."""
+        request = f"receipts {number} {anchor} {len(query.tokens)}"
+        counts = {"eth_getBlockByNumber": 1 if anchor is None else 2, "eth_getBlockReceipts": 1}
+        head = self._begin(request, counts)
+        end = self._block(number, head)
+        if end is None or self._strikes("missing end", request, self.faults.missing_end_rate):
+            raise BlockNotFound(f"{self.name}: block {number} is not there yet, or its receipts are not")
+        found = tuple([transfer for transfer in end.transfers if query.wants(transfer.identity)])
+        return self._span_read(BlockSpan(first=number, last=number), end, found, anchor, head)
+
+    def _span_read(
+        self,
+        span: BlockSpan,
+        end: SimBlock,
+        found: tuple[Transfer, ...],
+        anchor: BlockNumber | None,
+        head: BlockNumber,
+    ) -> SpanRead:
         anchor_block = self._block(anchor, head) if anchor is not None else None
         blocks = self._blocks_of(found)
         held = {end.ref.number, anchor}
@@ -115,6 +143,11 @@ class SimulatedReader:
             transfers=found,
             blocks=blocks,
         )
+
+    async def proof_material(self, block_hash: BlockHash) -> tuple[WireBlock, Sequence[WireReceipt]]:
+        """Never: hashes here are invented, so nothing could be proven against them."""
+        self._begin(f"proof {block_hash.hex()}", {"eth_getBlockByHash": 1, "eth_getBlockReceipts": 1})
+        raise MethodUnsupported(f"{self.name}: a simulated chain has no receipts to prove a payment with")
 
     async def token_facts(self, token: Address) -> TokenFacts:
         self._begin(f"token {token.hex()}", {"eth_getCode": 1, "eth_call": 2})

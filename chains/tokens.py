@@ -5,12 +5,13 @@ A contract that reverts or answers nonsense is a fact (`None`); a node that cann
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+import asyncio
+from collections.abc import Awaitable, Sequence
 from typing import TypeVar
 
 from chains.address import to_checksum
 from chains.errors import NodeInconsistent
-from chains.model import Address, TokenFacts
+from chains.model import Address, BlockNumber, TokenFacts
 from chains.rpc import RpcProvider
 from chains.wire import TEXT
 
@@ -18,6 +19,9 @@ T = TypeVar("T")
 
 SYMBOL_CHARS_MAX = 32
 """The longest known is 12; a contract may answer megabytes."""
+
+PARALLEL_BALANCES = 50
+"""Asked side by side; how many of them are under way at once the provider bounds (`chains.rpc.MAX_IN_FLIGHT`)."""
 
 _BYTES32_SYMBOL = [
     {
@@ -50,6 +54,25 @@ async def read_token_facts(provider: RpcProvider, token: Address) -> TokenFacts:
         decimals=decimals if isinstance(decimals, int) else None,
         symbol=readable_symbol(symbol),
     )
+
+
+async def read_balances(
+    provider: RpcProvider, token: Address, holders: Sequence[Address], *, at: BlockNumber
+) -> tuple[int | None, ...]:
+    """`balanceOf` of each holder at the end of a block, one call each; `None` where the contract answers none.
+
+    Raises `ChainError` when the node does not answer, or has no state of that block.
+    """
+    from chains.web3_provider import connected
+    from contracts_abi import abi
+
+    functions = connected(provider).eth.contract(address=to_checksum(token), abi=abi("erc20")).functions
+    found: list[int | None] = []
+    for start in range(0, len(holders), PARALLEL_BALANCES):
+        some = holders[start : start + PARALLEL_BALANCES]
+        calls = [_answer(functions.balanceOf(to_checksum(holder)).call(block_identifier=at)) for holder in some]
+        found += [each if isinstance(each, int) else None for each in await asyncio.gather(*calls)]
+    return tuple(found)
 
 
 def readable_symbol(answered: object) -> str | None:

@@ -1,4 +1,4 @@
-"""The shapes of JSON-RPC and of the two answers the hot path reads, as msgspec structs. No meaning, only shape.
+"""The shapes of JSON-RPC and of the answers that reading a chain takes, as msgspec structs. No meaning, only shape.
 
 Logs go bytes -> struct -> `Transfer`; web3.py's formatters and dicts cost fifty times that and stay off this path.
 Unknown fields are ignored (chains add their own); a missing or mistyped one fails the decoding.
@@ -16,6 +16,8 @@ class WireHeader(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     hash: str
     parent_hash: str
     timestamp: str
+    logs_bloom: str | None = None
+    """Believed only where it is asked for (`chains.bloom`)."""
 
 
 class WireLog(msgspec.Struct, frozen=True, gc=False, rename="camel"):
@@ -29,6 +31,20 @@ class WireLog(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     transaction_hash: str
     log_index: str
     removed: bool = False
+
+
+class WireListing(WireHeader, frozen=True, gc=False, kw_only=True, rename="camel"):
+    """A header with the hashes of its transactions: what the receipts of the block must be complete to."""
+
+    transactions: tuple[str, ...]
+
+
+class WireLogReceipt(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """One entry of `eth_getBlockReceipts`, as far as its logs need it (`chains.proof.wire` has what is hashed)."""
+
+    transaction_hash: str
+    block_hash: str
+    logs: tuple[WireLog, ...]
 
 
 class WireError(msgspec.Struct, frozen=True):
@@ -48,6 +64,8 @@ class WireReply(msgspec.Struct, frozen=True):
 
 
 HEADER: msgspec.json.Decoder[WireHeader | None] = msgspec.json.Decoder(WireHeader | None)
+LISTING: msgspec.json.Decoder[WireListing | None] = msgspec.json.Decoder(WireListing | None)
+LOG_RECEIPTS: msgspec.json.Decoder[list[WireLogReceipt] | None] = msgspec.json.Decoder(list[WireLogReceipt] | None)
 LOGS: msgspec.json.Decoder[list[WireLog]] = msgspec.json.Decoder(list[WireLog])
 TEXT: msgspec.json.Decoder[str] = msgspec.json.Decoder(str)
 ANYTHING: msgspec.json.Decoder[object] = msgspec.json.Decoder(object)

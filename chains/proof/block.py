@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from chains.errors import NodeInconsistent
 from chains.hex import read_hash, to_hex
-from chains.model import BlockHash, Transfer
+from chains.model import Address, BaseUnits, BlockHash, ChainId, LogQuery, Transfer, TransferIdentity, TxHash
 from chains.proof import rlp, trie
 from chains.proof.errors import ProofFailed
 from chains.proof.evidence import ReceiptProof, position_of, read_logs, verify
@@ -17,8 +18,12 @@ from chains.proof.profile import Profile, Status
 from chains.proof.receipt import encode_receipt
 from chains.proof.trie import Trie
 from chains.proof.wire import WireBlock, WireReceipt
+from contracts_abi import TRANSFER_TOPIC
 
 _ZERO_ADDRESS = "0x" + "00" * 20
+_PADDING = bytes(12)
+_WORD = 32
+_TRANSFER_TOPICS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +61,24 @@ class ProvenBlock:
         )
         verify(proof, transfer)
         return proof
+
+
+    def transfers(self, chain_id: ChainId, query: LogQuery) -> frozenset[TransferIdentity]:
+        """All transfers the query wants in this block, by its receipts: a reading that lacks one left it out."""
+        return frozenset(
+            identity
+            for tx_hash, receipt in zip(self.tx_hashes, self.receipts, strict=False)
+            for identity in _transfers_of(chain_id, TxHash(tx_hash), receipt)
+            if query.wants(identity)
+        )
+
+    def has_receipt_of(self, tx_hash: TxHash) -> bool:
+        """The transaction is listed at a position that has a receipt in the trie."""
+        return tx_hash in self.tx_hashes[: len(self.receipts)]
+
+    def lists(self, tx_hash: TxHash) -> bool:
+        """The block lists the transaction, maybe as one that the node appended and no trie holds."""
+        return tx_hash in self.tx_hashes
 
 
 def prove_block(
@@ -97,6 +120,32 @@ def prove_block(
 def receipts_root(receipts: Sequence[WireReceipt], profile: Profile) -> bytes:
     """The root of exactly these receipts, 32 bytes."""
     return trie.build([encode_receipt(receipt, profile) for receipt in receipts]).root
+
+
+def _transfers_of(chain_id: ChainId, tx_hash: TxHash, receipt: bytes) -> Iterator[TransferIdentity]:
+    try:
+        logs = read_logs(receipt)
+    except ProofFailed:
+        return  # of a transaction that failed: it moved nothing
+    equal: Counter[tuple[Address, bytes, bytes, bytes]] = Counter()
+    for log in logs:
+        if len(log.topics) != _TRANSFER_TOPICS or log.topics[0] != TRANSFER_TOPIC or len(log.data) != _WORD:
+            continue
+        _, sender, recipient = log.topics
+        if not (sender.startswith(_PADDING) and recipient.startswith(_PADDING)):
+            continue
+        token = Address(log.address)
+        ordinal = equal[token, sender, recipient, log.data]
+        equal[token, sender, recipient, log.data] += 1
+        yield TransferIdentity(
+            chain_id=chain_id,
+            tx_hash=tx_hash,
+            token=token,
+            sender=Address(sender[len(_PADDING) :]),
+            recipient=Address(recipient[len(_PADDING) :]),
+            amount=BaseUnits(int.from_bytes(log.data, "big")),
+            ordinal=ordinal,
+        )
 
 
 def _matching_trie(

@@ -117,6 +117,8 @@ def to_json(proof: ReceiptProof) -> dict[str, object]:
 
 def from_json(stored: Mapping[str, object]) -> ReceiptProof:
     """The proof `to_json` gave. Raises `ProofFailed` for anything else; what it says is for `verify` to judge."""
+    if not isinstance(stored, Mapping):
+        raise ProofFailed("stored evidence is no object")
     if stored.get("version") != VERSION:
         raise ProofFailed(f"stored evidence of version {ascii(stored.get('version'))[:24]}; known is {VERSION}")
     tx_path = stored.get("transaction_path")

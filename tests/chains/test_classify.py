@@ -14,6 +14,7 @@ from chains.classify import MAX_MESSAGE_CHARS, classify, suggested_span
 from chains.errors import (
     BlockNotFound,
     ChainError,
+    FilterTooLong,
     HistoryPruned,
     MethodUnsupported,
     RangeTooWide,
@@ -45,7 +46,7 @@ SAID: list[Any] = [
     for number, shape in enumerate(COLLECTED)
     if not shape["message"].startswith("(no error)")
 ]
-"""Without the five that are no errors but lies with HTTP 200: those are the reader's to find."""
+"""Without the five that are no errors but lies with HTTP 200: tests/chains/test_lies.py."""
 
 
 def test_collection__is_whole() -> None:
@@ -56,7 +57,25 @@ def test_collection__is_whole() -> None:
 @pytest.mark.parametrize("shape", SAID)
 def test_classify__collected_wording__is_its_class(shape: dict[str, Any]) -> None:
     error = classify(shape["message"], code=shape["code"], http_status=shape["http_status"])
-    assert type(error) is CLASSES[shape["class"]]
+    assert type(error) in {CLASSES[shape["class"]], FilterTooLong}
+    assert error.label == CLASSES[shape["class"]].label
+
+
+def test_classes__nine_and_the_unknown__are_counted_apart() -> None:
+    assert len({*(error.label for error in CLASSES.values()), Unknown.label}) == 10
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "exceed max addresses or topics per search position",
+        "This query contains 5006 filters. The current limit is 5000.",
+        "request exceeded max allowed addresses",
+    ],
+)
+def test_classify__too_much_in_the_filter__is_not_about_blocks(message: str) -> None:
+    """Narrowing the range to one block would not help: less must be asked for."""
+    assert type(classify(message, code=-32602)) is FilterTooLong
 
 
 @pytest.mark.parametrize("shape", [each for each in SAID if each.values[0].get("suggested")])

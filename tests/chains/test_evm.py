@@ -10,6 +10,7 @@ import pytest
 from chains.errors import (
     BlockNotFound,
     ChainError,
+    FilterTooLong,
     MethodUnsupported,
     NodeInconsistent,
     RangeTooWide,
@@ -213,6 +214,31 @@ async def test_read_span__many_recipients__are_matched_here(node: ScriptedNode, 
     assert len(node.calls("eth_getLogs")[0][0]["topics"]) == 1
     await reader.read_span(SPAN, TO_ANYBODY)
     assert len(node.calls("eth_getLogs")[1][0]["topics"]) == 1
+
+
+async def test_read_span__filter_too_long_for_the_provider__is_matched_here_from_then_on(
+    node: ScriptedNode, reader: EvmReader
+) -> None:
+    def logs(params: list[Any]) -> object:
+        if len(params[0]["topics"]) > 1 and len(params[0]["topics"][2]) > 20:
+            return RpcError(-32602, "exceed max addresses or topics per search position")
+        return [log(6)] if len(params[0]["topics"]) > 1 else [log(6), log(7, to=STRANGER)]
+
+    node.methods["eth_getLogs"] = logs
+    for asked in (2, 1):
+        node.bodies.clear()
+        read = await reader.read_span(SPAN, to_many(100))
+        assert [each.block_number for each in read.transfers] == [6]
+        assert len(node.calls("eth_getLogs")) == asked
+    await reader.read_span(SPAN, to_many(20))
+    assert len(node.calls("eth_getLogs")[-1][0]["topics"]) == 3
+
+
+async def test_read_span__filter_too_long_without_recipients__goes_up(node: ScriptedNode, reader: EvmReader) -> None:
+    node.methods["eth_getLogs"] = RpcError(-32602, "request exceeded max allowed addresses")
+    for query in (TO_ANYBODY, TO_SHOP):
+        with pytest.raises(FilterTooLong):
+            await reader.read_span(SPAN, query)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chains.logs_window import MAX_BLOCKS, START_BLOCKS, LogsWindow, narrowed, next_span, widened
+from chains.logs_window import MAX_BLOCKS, START_BLOCKS, LogsWindow, narrowed, next_span, unanswered, widened
 from chains.model import BlockNumber
 
 WIDTHS = st.integers(min_value=1, max_value=20_000)
@@ -65,17 +65,42 @@ def test_narrowed__is_always_narrower_than_what_was_refused(
     ],
 )
 def test_narrowed(suggested: int | None, is_cap: bool, width: int, cap: int) -> None:
-    assert narrowed(LogsWindow(), 2000, suggested, is_cap=is_cap) == LogsWindow(width=width, cap=cap)
+    after = narrowed(LogsWindow(), 2000, suggested, is_cap=is_cap)
+    assert after == LogsWindow(width=width, cap=cap, careful_from=width)
+
+
+def test_narrowed__refusal_of_what_was_asked_before_it_narrowed__widens_nothing() -> None:
+    """Several spans are asked at once: the refusal of the widest may come last."""
+    assert narrowed(LogsWindow(width=100), 2000).width == 100
+    assert unanswered(LogsWindow(width=100), 2000).width == 100
 
 
 def test_widened__after_a_halving__is_back_in_six_spans_and_stops_at_the_cap() -> None:
-    window = LogsWindow(width=START_BLOCKS // 2)
+    window = narrowed(LogsWindow(), START_BLOCKS)
     for _ in range(6):
+        assert window.width < START_BLOCKS
         window = widened(window)
     assert window.width >= START_BLOCKS
     for _ in range(50):
         window = widened(window)
     assert window.width == MAX_BLOCKS
+
+
+def test_widened__after_silence__doubles_back_to_what_was_served() -> None:
+    """A provider that was down is as good as before; one that was slow says so again."""
+    window = narrowed(LogsWindow(), 2000, 800)
+    for _ in range(4):
+        window = unanswered(window, window.width)
+    assert window.width == 50
+    widths = []
+    while window.width < 900:
+        window = widened(window)
+        widths.append(window.width)
+    assert widths == [100, 200, 400, 800, 900]
+
+
+def test_unanswered__one_block__stays_one_block() -> None:
+    assert unanswered(LogsWindow(width=1), 1).width == 1
 
 
 def test_widened__from_one_block__grows() -> None:

@@ -24,7 +24,8 @@ from chains.errors import (
     Transient,
 )
 from chains.replies import Call
-from chains.rpc import BATCHES_SENT_ALONE, MAX_BATCH, MAX_WAIT_S, RpcProvider, checked_host
+from chains.rpc import BATCHES_SENT_ALONE, MAX_BATCH, MAX_WAIT_S, RpcProvider
+from chains.url import checked_host
 from chains.wire import ANYTHING, HEADER, LOGS, TEXT
 from tests.chains.conftest import Observed, Waits
 from tests.chains.scripted_node import RpcError, ScriptedNode, as_json, replying, replying_bytes
@@ -162,6 +163,17 @@ async def test_call__lasting_failure__is_not_repeated(node: ScriptedNode, provid
     with pytest.raises(ChainError):
         await ask(provider)
     assert len(node.bodies) == 1
+
+
+async def test_call__one_attempt__is_not_repeated(node: ScriptedNode) -> None:
+    node.next_responses.append(replying_bytes(b"", status=503))
+    provider = RpcProvider(node.url, attempts=1)
+    with pytest.raises(Transient):
+        await ask(provider)
+    assert len(node.bodies) == 1
+    await provider.close()
+    with pytest.raises(ValueError, match="at least 1"):
+        RpcProvider(node.url, attempts=0)
 
 
 async def test_call__retry_after_within_the_bound__is_waited(
@@ -463,8 +475,8 @@ async def test_errors__never_repeat_the_url_or_its_key(node: ScriptedNode) -> No
 @pytest.mark.parametrize(
     "url",
     [
-        "ws://host/key-1234",
-        "wss://host/key-1234",
+        "ws:///key-1234",
+        "wss://host:99999/key-1234",
         "host/key-1234",
         "",
         "http://",
@@ -482,6 +494,7 @@ def test_provider__url_it_cannot_use__is_a_value_error_without_the_key(url: str)
 
 def test_checked_host__is_the_host_alone() -> None:
     assert checked_host("https://user:pw@Eth.Example.org:8443/v2/key?x=1") == "eth.example.org"
+    assert checked_host("wss://user:pw@Eth.Example.org/ws/v2/key") == "eth.example.org"
 
 
 async def test_call__result_types__are_what_they_say(node: ScriptedNode, provider: RpcProvider) -> None:

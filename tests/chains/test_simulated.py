@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chains.decode import check_linked
-from chains.errors import BlockNotFound, ChainError, MethodUnsupported, RangeTooWide, Timeout, Transient
+from chains.errors import BlockNotFound, ChainError, MethodUnsupported, RangeTooWide, ResultTooLarge, Timeout, Transient
 from chains.model import Address, BaseUnits, BlockNumber, BlockSpan, ChainId, LogQuery, Tag, Token
 from chains.simulated import SimFaults, SimTransfer, SimulatedChain, SimulatedReader
 
@@ -153,6 +153,7 @@ async def test_finalized_lag__can_move_and_be_missing() -> None:
         (SimFaults(transient_rate=1), Transient),
         (SimFaults(missing_end_rate=1), BlockNotFound),
         (SimFaults(max_span=5), RangeTooWide),
+        (SimFaults(max_logs=29), ResultTooLarge),
     ],
 )
 async def test_faults__that_raise(faults: SimFaults, error: type[ChainError]) -> None:
@@ -176,6 +177,37 @@ async def test_faults__omitted_log__leaves_out_some() -> None:
     assert 0.8 * 300 < len(read.transfers) < 300
     assert set(read.transfers) < set(made.transfers())
     assert {each.block_hash for each in read.transfers} == set(read.blocks)
+
+
+async def test_faults__of_the_logs__do_not_touch_the_receipts() -> None:
+    made = paid_chain()
+    reader = SimulatedReader(made, faults=SimFaults(max_span=1, max_logs=0, empty_logs_rate=1, omitted_log_rate=1))
+    read = await reader.read_block_by_receipts(BlockNumber(3), TO_SHOP, anchor=BlockNumber(2))
+    three = BlockSpan(first=BlockNumber(3), last=BlockNumber(3))
+    assert read == await SimulatedReader(made).read_span(three, TO_SHOP, anchor=BlockNumber(2))
+    assert len(read.transfers) == 3
+    assert reader.calls == {"eth_getBlockByNumber": 2, "eth_getBlockReceipts": 1}
+
+
+@pytest.mark.parametrize(
+    ("faults", "error"),
+    [
+        (SimFaults(is_down=True), Timeout),
+        (SimFaults(transient_rate=1), Transient),
+        (SimFaults(missing_end_rate=1), BlockNotFound),
+    ],
+)
+async def test_faults__that_raise__do_for_receipts_too(faults: SimFaults, error: type[ChainError]) -> None:
+    with pytest.raises(error):
+        await SimulatedReader(paid_chain(), faults=faults).read_block_by_receipts(BlockNumber(3), TO_SHOP)
+
+
+async def test_proof_material__hashes_are_invented__is_unsupported() -> None:
+    made = paid_chain()
+    with pytest.raises(MethodUnsupported, match="simulated"):
+        await SimulatedReader(made).proof_material(made.head.hash)
+    with pytest.raises(Timeout):
+        await SimulatedReader(made, faults=SimFaults(is_down=True)).proof_material(made.head.hash)
 
 
 async def test_faults__stale_head__goes_backwards() -> None:

@@ -7,9 +7,10 @@ import pytest
 from chains.errors import BlockNotFound
 from chains.evm import EvmReader
 from chains.model import BlockNumber, BlockSpan, LogQuery
+from chains.proof import profile_of, prove_block, verify
 from chains.rpc import RpcProvider
 from chains.wire import LOGS
-from tests.conformance.worlds import NFT, SHOP, TOKEN, AnvilWorld, sent
+from tests.conformance.worlds import CHAIN, NFT, SHOP, TOKEN, AnvilWorld, sent
 
 pytestmark = pytest.mark.anvil
 
@@ -54,3 +55,24 @@ async def test_token_facts__test_stablecoin__says_what_it_was_deployed_with(anvi
     address = await anvil_world.deploy_stablecoin(name="Test Dollar", symbol="TUSD", decimals=6)
     facts = await anvil_world.reader.token_facts(address)
     assert (facts.has_code, facts.decimals, facts.symbol) == (True, 6, "TUSD")
+
+
+async def test_proof_material__proves_a_payment(anvil_world: AnvilWorld) -> None:
+    await anvil_world.mine(await anvil_world.tx(sent(5), sent(5)), await anvil_world.tx(sent(6)))
+    read = await anvil_world.reader.read_span(BlockSpan(first=BlockNumber(1), last=BlockNumber(1)), TO_SHOP)
+    anvil_world.counted.calls.clear()
+    block, receipts = await anvil_world.reader.proof_material(read.end.hash)
+    assert anvil_world.counted.calls == {"eth_getBlockByHash": 1, "eth_getBlockReceipts": 1}
+    proven = prove_block(block, receipts, block_hash=read.end.hash, profile=profile_of(CHAIN))
+    assert len(read.transfers) == 3
+    for transfer in read.transfers:
+        verify(proven.prove(transfer), transfer)
+
+
+async def test_proof_material__block_of_a_fork_that_is_gone__is_not_found(anvil_world: AnvilWorld) -> None:
+    await anvil_world.mine_empty(2)
+    (gone,) = await anvil_world.reader.headers([BlockNumber(2)])
+    assert gone is not None
+    await anvil_world.undo(1)
+    with pytest.raises(BlockNotFound):
+        await anvil_world.reader.proof_material(gone.hash)

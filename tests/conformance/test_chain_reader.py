@@ -160,21 +160,21 @@ async def test_read_span__anchor_beyond_the_head__is_none(world: World) -> None:
     assert (await world.reader.read_span(span(0, 3), TO_SHOP, anchor=BlockNumber(4))).anchor is None
 
 
-async def test_calls__idle__are_within_the_budget(world: World) -> None:
-    """RULES.md section 1: three calls a tick, however many blocks went by."""
-    await world.mine(await world.tx(sent(1, to=BOB)))
-    await world.mine_empty(40)
+async def test_calls__idle__are_within_the_budget(undivided_world: World) -> None:
+    """RULES.md section 1: three calls a tick, however many blocks went by, where the provider takes them at once."""
+    await undivided_world.mine(await undivided_world.tx(sent(1, to=BOB)))
+    await undivided_world.mine_empty(40)
     for expected, read in (
-        ({"eth_getBlockByNumber": 2}, world.reader.headers([Tag.LATEST, Tag.FINALIZED])),
-        ({"eth_getBlockByNumber": 1, "eth_getLogs": 1}, world.reader.read_span(span(1, 41), TO_SHOP)),
+        ({"eth_getBlockByNumber": 2}, undivided_world.reader.headers([Tag.LATEST, Tag.FINALIZED])),
+        ({"eth_getBlockByNumber": 1, "eth_getLogs": 1}, undivided_world.reader.read_span(span(1, 41), TO_SHOP)),
         (
             {"eth_getBlockByNumber": 2, "eth_getLogs": 1},
-            world.reader.read_span(span(1, 41), TO_SHOP, anchor=BlockNumber(0)),
+            undivided_world.reader.read_span(span(1, 41), TO_SHOP, anchor=BlockNumber(0)),
         ),
     ):
-        world.counted.calls.clear()
+        undivided_world.counted.calls.clear()
         await read
-        assert +world.counted.calls == expected
+        assert +undivided_world.counted.calls == expected
 
 
 # -- reorgs ------------------------------------------------------------------------------------------------------------
@@ -217,6 +217,28 @@ async def test_reorg__head_goes_back__blocks_are_not_there(world: World) -> None
     assert (latest.number, four) == (3, None)
     with pytest.raises(BlockNotFound):
         await world.reader.read_span(span(2, 5), TO_SHOP)
+
+
+# -- one block by its receipts, proof material -------------------------------------------------------------------------
+
+
+async def test_read_block_by_receipts__is_what_the_logs_say(world: World) -> None:
+    await world.mine(await world.tx(sent(1), sent(2, to=BOB), sent(1)), await world.tx(sent(1)))
+    await world.mine(await world.tx(sent(3, token=OTHER_TOKEN)), await world.tx(sent(4), sent(4)))
+    await world.mine_empty(1)
+    for number in map(BlockNumber, (1, 2, 3)):
+        for tokens in ([TOKEN], [TOKEN, OTHER_TOKEN], []):
+            for recipients in (None, frozenset([SHOP]), frozenset[Address]()):
+                query = LogQuery(tokens=frozenset(tokens), recipients=recipients)
+                anchor = BlockNumber(number - 1)
+                by_receipts = await world.provider_reader.read_block_by_receipts(number, query, anchor=anchor)
+                assert by_receipts == await world.reader.read_span(span(number, number), query, anchor=anchor)
+
+
+async def test_read_block_by_receipts__beyond_the_head__is_not_found(world: World) -> None:
+    await world.mine_empty(1)
+    with pytest.raises(BlockNotFound):
+        await world.provider_reader.read_block_by_receipts(BlockNumber(2), TO_SHOP)
 
 
 # -- tokens, closing ---------------------------------------------------------------------------------------------------

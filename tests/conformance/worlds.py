@@ -14,10 +14,12 @@ from typing import Protocol
 from eth_abi.abi import encode
 
 from chains.evm import EvmReader
+from chains.logs_window import LogsWindow
 from chains.model import Address, BaseUnits, ChainId, TxHash
-from chains.reader import ChainReader
+from chains.reader import ChainReader, ProviderReader
 from chains.rpc import RpcProvider
 from chains.simulated import SimTransfer, SimTx, SimulatedChain, SimulatedReader
+from chains.spans import WindowedReader
 from contracts_abi import TRANSFER_TOPIC, artifact
 from settler.anvil import Anvil
 
@@ -51,11 +53,22 @@ class CountedCalls:
         self.calls[method] += 1
 
 
+def windowed(reader: ProviderReader, *, width: int) -> WindowedReader:
+    """Reads in pieces of `width` blocks and never widens, at a clock that stands still."""
+    return WindowedReader(reader, monotonic=lambda: 0.0, window=LogsWindow(width=width, cap=width))
+
+
 class World(Protocol):
     """A chain that can be written to, and a reader of it. `tx` prepares, `mine` puts into one block."""
 
     reader: ChainReader
+    """What the suite holds to its promises."""
     counted: CountedCalls
+
+    @property
+    def provider_reader(self) -> ProviderReader:
+        """The one provider below it."""
+        ...
 
     async def tx(self, *transfers: SimTransfer) -> SimTx: ...
     async def mine(self, *txs: SimTx) -> None: ...
@@ -77,7 +90,8 @@ class SimulatedWorld:
     def __init__(self) -> None:
         self.chain = SimulatedChain(seed=1, chain_id=CHAIN)
         self.counted = CountedCalls()
-        self.reader: ChainReader = SimulatedReader(self.chain, observer=self.counted)
+        self.provider_reader = SimulatedReader(self.chain, observer=self.counted)
+        self.reader: ChainReader = self.provider_reader
 
     async def tx(self, *transfers: SimTransfer) -> SimTx:
         return self.chain.tx(*transfers)
@@ -99,12 +113,13 @@ class SimulatedWorld:
 class AnvilWorld:
     """A node that mines only when told to. Every transaction has an account of its own, so that any may be left out."""
 
-    def __init__(self, anvil: Anvil) -> None:
+    def __init__(self, anvil: Anvil, *, check_bloom: bool = False) -> None:
         self._anvil = anvil
         self._requests: dict[TxHash, dict[str, str]] = {}
         self.counted = CountedCalls()
         self.provider = RpcProvider(anvil.url, observer=self.counted)
-        self.reader: ChainReader = EvmReader(self.provider, chain_id=CHAIN)
+        self.provider_reader = EvmReader(self.provider, chain_id=CHAIN, check_bloom=check_bloom)
+        self.reader: ChainReader = self.provider_reader
 
     async def prepare(self) -> None:
         for token in (TOKEN, OTHER_TOKEN):
