@@ -41,6 +41,7 @@ ROUTES: tuple[tuple[str, str, Scope, Handler], ...] = (
     ("GET", "/v1/transfers/{id}", Scope.READ, transfers.show_transfer),
     ("GET", "/v1/settlements", Scope.READ, settlements.list_settlements),
     ("GET", "/v1/settlements/{id}", Scope.READ, settlements.show_settlement),
+    ("GET", "/v1/settlements/{id}/evidence", Scope.READ, settlements.show_evidence),
     ("GET", "/v1/chains", Scope.READ, chains.list_chains),
     ("GET", "/v1/events", Scope.READ, events.list_events),
     ("POST", "/v1/webhook-endpoints", Scope.WRITE, webhooks.create_endpoint),

@@ -1,4 +1,4 @@
-"""Objects that only the API shows: chains, webhook endpoints, deliveries. The rest is `settler.domain.views`."""
+"""Objects that only the API shows: chains, evidence, webhooks and deliveries. The rest is `settler.domain.views`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from datetime import datetime
 from typing import Any
 
 from settler.domain.delivery import Delivery, Endpoint
-from settler.domain.views import Json, caip2, time_text
+from settler.domain.records import Settlement
+from settler.domain.views import Json, Render, caip2, hex_text, time_text
 from settler.storage.chains import ChainState
+from settler.storage.evidence import SettledPayment
 
 
 def chain_view(state: ChainState, providers: Sequence[Mapping[str, Any]]) -> Json:
@@ -38,6 +40,49 @@ def lag_s(state: ChainState) -> int | None:
     if state.head_time is None or state.scanned_time is None:
         return None
     return max(0, int((state.head_time - state.scanned_time).total_seconds()))
+
+
+def evidence_view(settlement: Settlement, payments: Sequence[SettledPayment], render: Render) -> Json:
+    """What a settlement rests on: enough to check it without us (`chains.proof.verify`)."""
+    return {
+        "settlement_id": settlement.id,
+        "invoice_id": settlement.invoice_id,
+        "is_reversed": settlement.reversal is not None,
+        "payments": [_evidence_of(payment, render) for payment in payments],
+    }
+
+
+def _evidence_of(payment: SettledPayment, render: Render) -> Json:
+    line, stored = payment.line, payment.stored
+    given = None if stored is None else stored.evidence
+    proof = None if given is None or given.proof is None else dict(given.proof)
+    return {
+        "transfer_id": line.transfer_id,
+        "chain": line.chain,
+        "chain_id": line.chain_id,
+        "tx_hash": hex_text(line.tx_hash),
+        "log_index": line.log_index,
+        "block_number": line.block_number,
+        "block_hash": hex_text(line.block_hash),
+        "token_address": render.address(line.token_address),
+        "payer": render.address(line.payer),
+        "pay_to": render.address(line.pay_to),
+        "amount_base": str(line.amount_settled + line.amount_surplus),
+        "ordinal": payment.transfer.identity.ordinal,
+        "sources": [] if given is None else list(given.sources),
+        "read_at": None if stored is None else time_text(stored.read_at),
+        "proof": proof,
+        "proof_failure": None if given is None else given.failure,
+        "is_transaction_proven": None if proof is None else proof.get("transaction_path") is not None,
+        "not_shown": _not_shown(proof),
+    }
+
+
+def _not_shown(proof: Mapping[str, Any] | None) -> list[str]:
+    """What rests on the word of the sources; see `chains.proof.evidence`."""
+    if proof is None:
+        return ["payment", "tx_hash", "log_index", "block_is_canonical"]
+    return [*([] if proof.get("transaction_path") is not None else ["tx_hash"]), "log_index", "block_is_canonical"]
 
 
 def endpoint_view(endpoint: Endpoint) -> Json:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from settler import __version__
-from settler.cli import api_keys, chains, check, daemon, invoices, settlements, transfers, webhooks
+from settler.cli import api_keys, chains, check, daemon, invoices, reconcile, rescan, settlements, transfers, webhooks
 
 app = typer.Typer(
     help="Watches chains for stablecoin transfers, matches them to invoices, and settles what is final.",
@@ -37,6 +37,8 @@ app.command("demo")(daemon.demo)
 app.command("run")(daemon.run)
 app.command("migrate")(daemon.migrate)
 app.command("check")(check.check)
+app.command("reconcile")(reconcile.reconcile)
+app.command("rescan")(rescan.rescan)
 app.add_typer(invoices.app, name="invoice")
 app.add_typer(transfers.app, name="transfer")
 app.add_typer(settlements.app, name="settlement")

@@ -1,4 +1,4 @@
-"""`settler check`: asks every chain's provider whether what was configured is true, and shows a table.
+"""`settler check`: asks every provider of every chain whether what was configured is true, and shows a table.
 
 An RPC that is down is a row with the reason. Asks, and changes nothing.
 """
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _COLUMNS: Columns = {
     "chain": lambda row: row["chain"],
+    "provider": lambda row: row["provider"],
     "check": lambda row: row["check"],
     "result": lambda row: row["result"],
     "detail": lambda row: row["detail"],
@@ -23,7 +24,7 @@ _COLUMNS: Columns = {
 
 
 def check(config: Config = CONFIG, as_json: AsJson = False) -> int:
-    """Validates the configuration, then asks every RPC: chain id, head, finality, log range, tokens."""
+    """Validates the configuration, then asks every RPC: chain id, head, finality, log range, receipts, tokens."""
     import asyncio
 
     from settler.cli.opened import quiet_logs
@@ -37,31 +38,38 @@ def check(config: Config = CONFIG, as_json: AsJson = False) -> int:
 
 
 async def _rows(settings: Settings) -> list[Json]:
-    """All chains at once, shown in the order of the file."""
+    """All providers at once, shown in the order of the file."""
     import asyncio
 
-    from chains.evm import EvmReader
-    from chains.rpc import RpcProvider
     from settler.cli.probing import ATTEMPTS, findings
     from settler.clock import SystemClock
+    from settler.runtime.providers import make_readers
 
-    providers = {
-        name: RpcProvider(chain.rpc.get_secret_value(), attempts=ATTEMPTS) for name, chain in settings.chains.items()
+    clock = SystemClock()
+    readers = {
+        name: make_readers(chain, monotonic=clock.monotonic, attempts=ATTEMPTS)
+        for name, chain in settings.chains.items()
     }
-    now = SystemClock().now()
+    asked = [(settings.chains[name], reader) for name, of_chain in readers.items() for reader in of_chain]
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(
-                    findings(chain, EvmReader(providers[name], chain_id=chain.chain_id), now=now), name=f"check {name}"
+                    findings(chain, reader.provider, now=clock.now()), name=f"check {chain.name} {reader.name}"
                 )
-                for name, chain in settings.chains.items()
+                for chain, reader in asked
             ]
     finally:
-        for provider in providers.values():
-            await provider.close()
+        for _, reader in asked:
+            await reader.close()
     return [
-        {"chain": name, "check": found.check, "result": found.result, "detail": found.detail}
-        for name, task in zip(settings.chains, tasks, strict=True)
+        {
+            "chain": chain.name,
+            "provider": reader.name,
+            "check": found.check,
+            "result": found.result,
+            "detail": found.detail,
+        }
+        for (chain, reader), task in zip(asked, tasks, strict=True)
         for found in task.result()
     ]

@@ -8,9 +8,10 @@ from datetime import datetime
 from typing import Literal
 
 from chains.address import to_checksum
-from chains.errors import BlockNotFound, ChainError, MethodUnsupported, RangeTooWide
+from chains.errors import BlockNotFound, ChainError, MethodUnsupported, NodeInconsistent, RangeTooWide, Rejected
 from chains.model import Address, BlockNumber, BlockRef, BlockSpan, LogQuery, Tag, Token
-from chains.reader import ChainReader
+from chains.proof import Unprovable, profile_of, prove_block
+from chains.reader import ChainReader, ProviderReader
 from settler.config import ChainSettings
 from settler.domain.finality import ByTag, TagFault, tag_fault
 from settler.stages.opening import token_problem
@@ -36,8 +37,8 @@ class Finding:
     detail: str
 
 
-async def findings(chain: ChainSettings, reader: ChainReader, *, now: datetime) -> list[Finding]:
-    """Everything about one chain. Never raises `ChainError`: what cannot be asked is a finding."""
+async def findings(chain: ChainSettings, reader: ProviderReader, *, now: datetime) -> list[Finding]:
+    """Everything about one provider of a chain. Never raises `ChainError`: what cannot be asked is a finding."""
     try:
         chain_id = await reader.chain_id()
         head = (await reader.headers([Tag.LATEST]))[0]
@@ -47,7 +48,7 @@ async def findings(chain: ChainSettings, reader: ChainReader, *, now: datetime) 
         return [
             _wrong("chain id", f"the provider serves {chain_id}, configured is {chain.chain_id}; mend rpc or chain_id")
         ]
-    found = [_ok("chain id", f"{chain_id} at {chain.provider}")]
+    found = [_ok("chain id", f"{chain_id}")]
     if head is None:
         return [*found, _wrong("head", "the provider has no latest block; use another")]
     found.append(_head(chain, head, now))
@@ -56,6 +57,7 @@ async def findings(chain: ChainSettings, reader: ChainReader, *, now: datetime) 
     questions: list[tuple[str, Awaitable[Finding]]] = [
         *((f"tag {tag}", _tag(chain, reader, tag, head)) for tag in (Tag.SAFE, Tag.FINALIZED)),
         ("log range", _log_range(chain, reader, head)),
+        ("receipts", _receipts(chain, reader, head)),
         *((f"token {token.symbol}", _token(reader, token)) for token in chain.tokens),
     ]
     return found + [await _asked(check, answer) for check, answer in questions]
@@ -131,6 +133,24 @@ def _narrower(width: int, suggested: int | None) -> int:
     if suggested is not None and 0 < suggested < width:
         return suggested
     return next((span for span in LOG_SPANS if span < width), 0)
+
+
+async def _receipts(chain: ChainSettings, reader: ChainReader, head: BlockRef) -> Finding:
+    """Whether its newest block can be proven: `proof = "receipts"` needs that."""
+    is_used = chain.proof == "receipts"
+    judged = _wrong if is_used else _note
+    try:
+        profile = profile_of(chain.chain_id)
+        block, receipts = await reader.proof_material(head.hash)
+        prove_block(block, receipts, block_hash=head.hash, profile=profile)
+    except BlockNotFound:
+        return _note("receipts", f"block {head.number} was replaced meanwhile; check again")
+    except (MethodUnsupported, Rejected) as error:
+        return judged("receipts", f'it does not give them ({error.label}); proof = "receipts" needs another provider')
+    except (Unprovable, NodeInconsistent) as error:
+        return judged("receipts", f"block {head.number} cannot be proven: {error}")
+    used = "" if is_used else '; proof is "none"'
+    return _ok("receipts", f"block {head.number} proven from {len(receipts)} receipts{used}")
 
 
 async def _token(reader: ChainReader, token: Token) -> Finding:

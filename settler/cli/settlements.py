@@ -10,6 +10,7 @@ from settler.cli.failures import USAGE, Failure
 from settler.cli.opened import with_database
 from settler.cli.options import CONFIG, LIMIT, AsJson, Before, Config, Limit, Merchant, group
 from settler.cli.text import Columns, Json, print_list, print_one
+from settler.cli.verify import verify
 
 if TYPE_CHECKING:
     from settler.config import Settings
@@ -74,3 +75,6 @@ def show(id_: Annotated[str, typer.Argument(metavar="ID")], config: Config = CON
             return (await reading.settlement_views(conn, [found]))[0]
 
     print_one(with_database(config, work), as_json=as_json)
+
+
+app.command("verify")(verify)

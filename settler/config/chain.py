@@ -4,6 +4,7 @@ final.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -15,6 +16,7 @@ from pydantic import SecretStr
 from chains import registry
 from chains.address import to_checksum
 from chains.model import BlockNumber, ChainId, Token
+from chains.proof import Status, Unprovable, profile_of
 from chains.registry import ChainFacts
 from settler.config.errors import Path, Problem, key_of
 from settler.config.tables import ChainTable, TokenTable
@@ -32,8 +34,14 @@ _POLL_BOUNDS_S = (0.5, 4.0)
 class ChainSettings:
     name: str
     chain_id: ChainId
-    rpc: SecretStr = field(repr=False)
-    """The provider's URL. It may hold a key: shown as `provider` only."""
+    rpc: tuple[SecretStr, ...] = field(repr=False)
+    """The providers' URLs, in order of preference. They may hold keys: shown as `providers` only."""
+    quorum: int
+    """Providers that must agree before anything settles."""
+    proof: Literal["none", "receipts"]
+    rpc_max_rps: float | None
+    rpc_max_in_flight: int
+    rpc_hedge_after_s: float | None
     start_block: BlockNumber | Literal["latest"]
     finality: FinalityPolicy
     poll_interval_s: float
@@ -43,9 +51,15 @@ class ChainSettings:
     """What the registry knows of this chain id; `None` for a chain it does not know."""
 
     @property
-    def provider(self) -> str:
-        """The host of `rpc`: what logs, metrics and tables call it."""
-        return urlsplit(self.rpc.get_secret_value()).hostname or ""
+    def providers(self) -> tuple[str, ...]:
+        """What logs, metrics and tables call the providers: their hosts, `host#2` for the second of one host."""
+        seen: Counter[str] = Counter()
+        names = []
+        for url in self.rpc:
+            host = urlsplit(url.get_secret_value()).hostname or ""
+            seen[host] += 1
+            names.append(host if seen[host] == 1 else f"{host}#{seen[host]}")
+        return tuple(names)
 
     def finality_policy(self) -> FinalityPolicy:
         return self.finality
@@ -77,18 +91,25 @@ class _Resolver:
         self._check_later_features()
         chain_id = None if self._is_refused("chain_id") else self._chain_id()
         facts = None if chain_id is None else registry.chain_by_id(chain_id)
-        rpc = None if self._is_refused("rpc") else self._rpc()
+        rpc = () if self._is_refused("rpc") else self._rpc()
+        quorum = 1 if not rpc or self._is_refused("quorum") else self._quorum(rpc)
         finality = None
         if chain_id is not None and not self._is_refused("finality"):
             finality = self._finality(facts)
         tokens = self._tokens(chain_id, facts)
-        if chain_id is None or rpc is None or finality is None or self._problems or self._refused:
+        proof = "none" if chain_id is None or self._is_refused("proof") else self._proof(chain_id, facts)
+        if chain_id is None or not rpc or finality is None or self._problems or self._refused:
             return None, self._problems
         table = self._table
         return ChainSettings(
             name=self._name,
             chain_id=chain_id,
             rpc=rpc,
+            quorum=quorum,
+            proof=proof,
+            rpc_max_rps=table.rpc_max_rps,
+            rpc_max_in_flight=table.rpc_max_in_flight,
+            rpc_hedge_after_s=table.rpc_hedge_after_s,
             start_block="latest" if table.start_block == "latest" else BlockNumber(table.start_block),
             finality=finality,
             poll_interval_s=_default_poll_interval_s(facts) if table.poll_interval_s is None else table.poll_interval_s,
@@ -111,10 +132,6 @@ class _Resolver:
         table = self._table
         if "tiers" in table.model_fields_set:
             self._problem(("tiers",), "this version has no amount tiers yet; remove it")
-        if table.quorum != 1:
-            self._problem(("quorum",), f"{table.quorum}: this version asks one provider; write 1, or remove it")
-        if table.proof != "none":
-            self._problem(("proof",), '"receipts": this version has no proofs yet; write "none"')
 
     def _chain_id(self) -> ChainId | None:
         given, known = self._table.chain_id, registry.known_chain(self._name)
@@ -132,15 +149,37 @@ class _Resolver:
             return known.chain_id
         return known.chain_id if given is None and known is not None else ChainId(given or 0)
 
-    def _rpc(self) -> SecretStr | None:
+    def _rpc(self) -> tuple[SecretStr, ...]:
         urls = self._table.rpc
         if not urls:
-            self._problem(("rpc",), "is missing; give the http(s):// URL of the chain's provider")
-            return None
-        if len(urls) > 1:
-            self._problem(("rpc",), f"{len(urls)} URLs: this version takes one provider a chain; keep one")
-            return None
-        return urls[0]
+            self._problem(("rpc",), "is missing; give the http(s):// or ws(s):// URL of a provider of the chain")
+        seen: dict[str, int] = {}
+        for index, url in enumerate(urls):
+            before = seen.setdefault(url.get_secret_value(), index)
+            if before != index:
+                self._problem(("rpc", index), f"is the same URL as rpc[{before}]; one node cannot confirm itself")
+        return urls
+
+    def _quorum(self, rpc: tuple[SecretStr, ...]) -> int:
+        given = self._table.quorum
+        if given is not None and given > len(rpc):
+            self._problem(
+                ("quorum",),
+                f"{given} providers cannot agree where rpc has {len(rpc)}; add providers, or write {len(rpc)}",
+            )
+        return min(2, len(rpc)) if given is None else given
+
+    def _proof(self, chain_id: ChainId, facts: ChainFacts | None) -> Literal["none", "receipts"]:
+        try:
+            profile = profile_of(chain_id)
+        except Unprovable as unprovable:
+            if self._table.proof == "receipts":
+                self._problem(("proof",), f'"receipts" is not possible: {unprovable}; write "none"')
+            return "none"
+        if self._table.proof is not None:
+            return self._table.proof
+        is_money = facts is not None and not facts.is_testnet
+        return "receipts" if is_money and profile.status is Status.VERIFIED else "none"
 
     def _finality(self, facts: ChainFacts | None) -> FinalityPolicy | None:
         if self._table.finality is not None:

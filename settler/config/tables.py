@@ -158,7 +158,23 @@ class ChainTable(_Table):
     chain_id: Annotated[int | None, BeforeValidator(_not_bool), AfterValidator(_between(1, 2**53 - 1, ""))] = None
     """EIP-155 id. Left out for names of the registry."""
     rpc: Annotated[tuple[SecretStr, ...], BeforeValidator(parse_rpc)] = ()
-    """The provider's URL, http(s). One in this version."""
+    """URLs of the chain's providers, http(s) or ws(s), in order of preference. One over ws(s) also tells of new blocks,
+    which only makes the daemon look sooner.
+    """
+    rpc_max_rps: Annotated[
+        float | None, BeforeValidator(_not_bool), AfterValidator(_between(0.1, 10_000, "a second"))
+    ] = None
+    """JSON-RPC calls a second to each provider, those of a batch one by one. Default: unbounded; the providers' own
+    limits are honoured either way.
+    """
+    rpc_max_in_flight: Annotated[int, BeforeValidator(_not_bool), AfterValidator(_between(1, 256, "requests"))] = 8
+    """Requests under way to each provider at once. 8: below what free plans allow a second."""
+    rpc_hedge_after_s: Annotated[float | None, BeforeValidator(_not_bool), AfterValidator(_between(0.05, 10, "s"))] = (
+        None
+    )
+    """A request of the first reading that takes longer is asked of the next provider as well. Default: never, since it
+    costs calls.
+    """
     start_block: Annotated[int | Literal["latest"], BeforeValidator(parse_start_block)] = "latest"
     """First block ever read; `latest`: the head of the first start. Without meaning once the chain was
     read.
@@ -169,10 +185,12 @@ class ChainTable(_Table):
     """
     tiers: object = None
     """Reserved."""
-    quorum: Annotated[int, BeforeValidator(_not_bool)] = 1
-    """Providers that must agree before anything settles. 1 in this version."""
-    proof: Literal["none", "receipts"] = "none"
-    """Whether receipts are proven against header hashes before settling. `none` in this version."""
+    quorum: Annotated[int | None, BeforeValidator(_not_bool), AfterValidator(_between(1, 64, "providers"))] = None
+    """Providers that must agree before anything settles. Default: 2, or 1 with a single provider."""
+    proof: Literal["none", "receipts"] | None = None
+    """`receipts`: each payment is proven against its block's hash before it settles. Default: `receipts` on main nets
+    where recorded blocks were proven, else `none`.
+    """
     poll_interval_s: Annotated[float | None, BeforeValidator(_not_bool), AfterValidator(_between(0.05, 60, "s"))] = None
     """Seconds between two looks at the head. Default: half a block, within 0.5 to 4; 2 where the block time
     is unknown.

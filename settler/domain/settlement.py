@@ -36,6 +36,8 @@ class LatePolicy(StrEnum):
 
 class HoldReason(StrEnum):
     LATE = "late"
+    PROOF_FAILED = "proof_failed"
+    """A payment could not be proven to be in its block, on a chain that is read with proofs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,12 +117,14 @@ def assess(
     scanned_to: datetime | None,
     policy: InvoicePolicy,
     released: frozenset[HoldReason] = frozenset(),
+    unproven: frozenset[TransferId] = frozenset(),
 ) -> Outcome:
     """Where an open invoice stands, given every transfer allocated to it.
 
     `scanned_to`: the least block time up to which all chains of its options are read; `None` if one is not read at
     all yet.
-    `released`: holds an operator has lifted.
+    `released`: holds an operator has lifted. `unproven`: payments whose proof failed; they are counted, and hold the
+    settlement that would rest on them.
     """
     assert invoice.status not in (InvoiceStatus.SETTLED, InvoiceStatus.CANCELED), (
         f"{invoice.id} is {invoice.status}: nothing left to assess"
@@ -143,6 +147,10 @@ def assess(
 
     for paid in _as_it_came([t for t in counted if t.is_final]):
         if is_enough(paid):
+            if HoldReason.PROOF_FAILED not in released and any(t.id in unproven for t in paid):
+                return Hold(
+                    reason=HoldReason.PROOF_FAILED, expire=is_past, exceptions=noted | {InvoiceException.ON_HOLD}
+                )
             return Settle(parts=_parts(invoice, paid), exceptions=_noted(invoice, paid))
     if is_enough(counted):
         return Processing(exceptions=noted)

@@ -69,6 +69,7 @@ class Metrics:
         self._on.oldest_unsettled.labels(chain)
         for provider in providers:
             self._on.rate_limits.labels(chain, provider)
+            self._on.disagreements.labels(chain, provider)
 
     # -- stages and chains ------------------------------------------------------------
 
@@ -124,6 +125,10 @@ class Metrics:
 
     def provider_up(self, chain: str, provider: str, is_up: bool) -> None:
         self._on.provider_up.labels(chain, provider).set(int(is_up))
+
+    def disagreement(self, chain: str, provider: str) -> None:
+        """The provider answered otherwise than the others."""
+        self._on.disagreements.labels(chain, provider).inc()
 
     # -- transfers, invoices, settlements ------------------------------------------------------------
 

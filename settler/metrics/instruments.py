@@ -71,6 +71,11 @@ class Instruments:
             "chain",
             "provider",
         )
+        self.disagreements = self._counter(
+            "settler_rpc_disagreements_total",
+            "Answers that differed from those of the other providers.",
+            *("chain", "provider"),
+        )
         self.rate_limits = self._counter(
             "settler_rpc_rate_limits_total", "Calls the provider refused for their rate.", "chain", "provider"
         )

@@ -31,6 +31,8 @@ RPC_OUTCOMES = (
     "inconsistent",
     "reverted",
     "wrong_chain",
+    "quorum_lost",
+    "disagreement",
 )
 """`ok` and the labels of `chains.errors`."""
 TICK_OUTCOMES = (
@@ -50,7 +52,12 @@ TICK_OUTCOMES = (
     "tag_unusable",
     "refused",
     "wrong_chain",
+    "quorum_lost",
+    "disagreement",
+    "unprovable",
+    "proof_failed",
     "fatal",
+    "unknown",
 )
 """`ok`; another worker was faster; the database or ourselves at fault; else the label of the error
 (`chains.errors`).

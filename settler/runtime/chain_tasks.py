@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from chains.reader import ChainReader
+from chains.heads import HeadWaker
+from chains.pool import Pool
 from settler.clock import Clock
 from settler.domain.errors import Conflict
 from settler.health import Health
@@ -22,6 +23,7 @@ from settler.stages.watch import Watch
 from settler.storage import chains
 from settler.storage.engine import Database
 
+UNAWAITED_AT_LEAST_S = 0.0
 UNAWAITED_POLLS = 4
 """Polls between two looks at the final height while no payment waits for it: it costs calls, and only a payment
 the first
@@ -36,7 +38,10 @@ class ChainParts:
     """All a chain's loops are made of."""
 
     setup: ChainSetup
-    reader: ChainReader
+    pool: Pool
+    head_seen: asyncio.Event
+    """Set by pushed heads; ends a pause of the first reading."""
+    head_wakers: Sequence[HeadWaker]
     poll_interval_s: float
     db: Database
     clock: Clock
@@ -68,7 +73,7 @@ class Opening:
                 )
         except Conflict as contradiction:
             raise Refused(str(contradiction)) from contradiction
-        await open_chain(p.setup, reader=p.reader, db=p.db, clock=p.clock)
+        await open_chain(p.setup, pool=p.pool, db=p.db, clock=p.clock)
         self.is_open = True
         return Progress(has_more=False, facts={"state": "open"})
 
@@ -88,7 +93,7 @@ async def run_chain(parts: ChainParts, stop: asyncio.Event) -> None:
     reporter = Reporter(parts.metrics, chain=parts.setup.name, tokens=parts.setup.tokens)
     watch = Watch(
         chain=parts.setup,
-        reader=parts.reader,
+        pool=parts.pool,
         db=parts.db,
         clock=parts.clock,
         judgement=parts.judgement,
@@ -96,7 +101,7 @@ async def run_chain(parts: ChainParts, stop: asyncio.Event) -> None:
     )
     settle = Settle(
         chain=parts.setup,
-        reader=parts.reader,
+        pool=parts.pool,
         db=parts.db,
         clock=parts.clock,
         judgement=parts.judgement,
@@ -112,19 +117,27 @@ async def run_chain(parts: ChainParts, stop: asyncio.Event) -> None:
         return parts.poll_interval_s
 
     async def settle_pause() -> float:
-        return parts.poll_interval_s * (1 if await settle.is_awaited() else UNAWAITED_POLLS)
+        if await settle.is_awaited():
+            return parts.poll_interval_s
+        return max(UNAWAITED_AT_LEAST_S, parts.poll_interval_s * UNAWAITED_POLLS)
 
     for stage in ("watch", "settle"):
         parts.health.expect_loop(f"{stage}:{parts.setup.name}")
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(
-            run_loop(_loop(parts, watch, "watch", watch_pause, on_facts=on_watched), stop),
-            name=f"watch:{parts.setup.name}",
-        )
-        tasks.create_task(
-            run_loop(_loop(parts, settle, "settle", settle_pause, wake=payment_seen), stop),
-            name=f"settle:{parts.setup.name}",
-        )
+    wakers = [asyncio.create_task(waker.run(), name=f"heads:{waker.name}") for waker in parts.head_wakers]
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(
+                run_loop(_loop(parts, watch, "watch", watch_pause, wake=parts.head_seen, on_facts=on_watched), stop),
+                name=f"watch:{parts.setup.name}",
+            )
+            tasks.create_task(
+                run_loop(_loop(parts, settle, "settle", settle_pause, wake=payment_seen), stop),
+                name=f"settle:{parts.setup.name}",
+            )
+    finally:
+        for waker in wakers:
+            waker.cancel()
+        await asyncio.gather(*wakers, return_exceptions=True)
 
 
 def _loop(

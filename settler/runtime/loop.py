@@ -23,6 +23,8 @@ from settler.storage.engine import StorageUnavailable
 BACK_OFF_FACTOR = 2.0
 BACK_OFF_MAX_S = 15.0
 """A node that comes back is noticed within this."""
+LEAST_PAUSE_S = 0.2
+"""Of a loop that is woken: heads may be pushed a hundred times a second, and each tick costs calls."""
 BACK_OFF_JITTER = 0.2
 """Share of the pause that is drawn, so that chains of one provider do not ask it all at once."""
 
@@ -55,7 +57,7 @@ class Loop:
     """Draws from 0 .. 1."""
     watcher: Watcher
     wake: asyncio.Event | None = None
-    """Set by others to end a pause early."""
+    """Set by others to end a pause early, though not before `LEAST_PAUSE_S`."""
     on_facts: Callable[[Progress], None] | None = None
     is_done: Callable[[], bool] = bool
     """Asked after each tick; a loop that is done ends. The default never is."""
@@ -133,13 +135,18 @@ def _back_off_s(pause_s: float, failures: int, drawn: float) -> float:
     return grown * (1 - BACK_OFF_JITTER * drawn)
 
 
+async def _woken(loop: Loop, wake: asyncio.Event, *, at_least_s: float) -> None:
+    await loop.clock.sleep(at_least_s)
+    await wake.wait()
+
+
 async def _sleep(loop: Loop, stop: asyncio.Event, seconds: float, *, is_backing_off: bool) -> None:
     if seconds <= 0:
         await asyncio.sleep(0)
         return
     waits = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(loop.clock.sleep(seconds))]
     if loop.wake is not None and not is_backing_off:
-        waits.append(asyncio.ensure_future(loop.wake.wait()))
+        waits.append(asyncio.ensure_future(_woken(loop, loop.wake, at_least_s=min(seconds, LEAST_PAUSE_S))))
     try:
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     finally:

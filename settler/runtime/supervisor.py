@@ -17,25 +17,24 @@ import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, assert_never
 
 from aiohttp import web
 
-from chains.evm import EvmReader
-from chains.rpc import RpcProvider
 from settler import __version__
 from settler.api.app import make_app, serve
 from settler.clock import Clock, SystemClock
 from settler.config import ChainSettings, Settings
-from settler.domain.finality import describe
 from settler.health import MAX_TICK_SILENCE_S, Health
 from settler.logs import get_logger
 from settler.metrics import ChainCalls, Metrics
 from settler.runtime.chain_tasks import ChainParts, run_chain
 from settler.runtime.loop import Loop, Stage
 from settler.runtime.loop import run as run_loop
+from settler.runtime.providers import ProviderWatcher, head_wakers, make_pool, proof_profile, provider_view
 from settler.runtime.tally import TallyingObserver
-from settler.runtime.watching import Gauges, TickWatcher, WatchedChain
+from settler.runtime.watching import Gauges, TickWatcher
 from settler.stages.dispatch import Dispatch
 from settler.stages.effects import Reporter
 from settler.stages.expire import Expire
@@ -197,31 +196,37 @@ async def _chain_parts(process: _Process) -> AsyncIterator[dict[str, ChainParts]
     configured = process.settings.chains
     judgement = Judgement(
         policy=process.settings.invoice_policy(),
-        finality=describe({name: chain.finality for name, chain in configured.items()}),
+        reading={name: _applied(chain) for name, chain in configured.items()},
     )
     watcher = TickWatcher(
         db=process.db,
         metrics=process.metrics,
         health=process.health,
-        chains={n: WatchedChain(chain_id=c.chain_id, provider=c.provider) for n, c in configured.items()},
+        chains={name: chain.chain_id for name, chain in configured.items()},
     )
     async with AsyncExitStack() as stack:
         parts: dict[str, ChainParts] = {}
         for name, chain in configured.items():
             process.metrics.add_chain(
                 name,
-                providers=[chain.provider],
+                providers=chain.providers,
                 tokens=[t.symbol for t in chain.tokens],
                 stages=("open", "watch", "settle"),
             )
             process.health.expect_chain(name)
-            observer = TallyingObserver(ChainCalls(process.metrics, chain=name, provider=chain.provider))
-            provider = RpcProvider(chain.rpc.get_secret_value(), observer=observer, name=chain.provider)
-            reader = EvmReader(provider, chain_id=chain.chain_id)
-            stack.push_async_callback(reader.close)
+            pool = make_pool(
+                chain,
+                monotonic=process.clock.monotonic,
+                calls=partial(_observed, process.metrics, name),
+                observer=ProviderWatcher(chain, metrics=process.metrics, health=process.health),
+            )
+            stack.push_async_callback(pool.close)
+            wake = asyncio.Event()
             parts[name] = ChainParts(
                 setup=_setup(chain),
-                reader=reader,
+                pool=pool,
+                head_seen=wake,
+                head_wakers=head_wakers(chain, wake),
                 poll_interval_s=chain.poll_interval_s,
                 db=process.db,
                 clock=process.clock,
@@ -234,6 +239,15 @@ async def _chain_parts(process: _Process) -> AsyncIterator[dict[str, ChainParts]
         yield parts
 
 
+def _observed(metrics: Metrics, chain: str, provider: str) -> TallyingObserver:
+    return TallyingObserver(ChainCalls(metrics, chain=chain, provider=provider))
+
+
+def _applied(chain: ChainSettings) -> dict[str, object]:
+    """Under what the chain settles, as each settlement keeps it."""
+    return {"finality": str(chain.finality), "quorum": chain.quorum, "proof": chain.proof}
+
+
 def _setup(chain: ChainSettings) -> ChainSetup:
     slowest_s = chain.facts.typical_finality_s[1] if chain.facts is not None else 0.0
     return ChainSetup(
@@ -242,6 +256,8 @@ def _setup(chain: ChainSettings) -> ChainSetup:
         tokens=chain.tokens,
         finality=chain.finality,
         start_block=chain.start_block,
+        quorum=chain.quorum,
+        proof=proof_profile(chain),
         is_instant=chain.facts is not None and slowest_s <= INSTANT_FINALITY_S,
         tag_stuck_after_s=max(TAG_STUCK_AFTER_S, 4 * slowest_s),
     )
@@ -252,8 +268,7 @@ async def _serve_api(process: _Process, chains: Mapping[str, ChainParts]) -> web
 
     def providers() -> Sequence[Mapping[str, Any]]:
         return [
-            {"chain": name, "provider": settings.chains[name].provider, "up": health.chain(name).is_provider_up}
-            for name in chains
+            provider_view(standing, chain=name) for name, parts in chains.items() for standing in parts.pool.standings
         ]
 
     app = make_app(

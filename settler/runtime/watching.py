@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from chains.errors import BlockNotFound, HistoryPruned, MethodUnsupported, Rejected, Transient
+from chains.errors import HistoryPruned, MethodUnsupported, Rejected
 from chains.model import Address, ChainId, Token
 from settler.clock import Clock
-from settler.health import NO_ANSWER, Health
+from settler.health import Health
 from settler.metrics import Metrics
-from settler.stages.opening import Refused, ServesAnotherChain
+from settler.stages.opening import Refused
 from settler.stages.progress import Progress
 from settler.storage import chains, holds, invoices, transfers, webhooks
 from settler.storage.chains import ChainState
@@ -20,17 +19,10 @@ _LOOKING = ("open", "watch")
 """The stages that ask for the head at every tick: whether the node answers is theirs to say."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WatchedChain:
-    chain_id: ChainId
-    provider: str
-    """Host of its RPC URL."""
-
-
 class TickWatcher:
     """`settler.runtime.loop.Watcher`: after each tick, tells the metrics and the health of it."""
 
-    def __init__(self, *, db: Database, metrics: Metrics, health: Health, chains: Mapping[str, WatchedChain]) -> None:
+    def __init__(self, *, db: Database, metrics: Metrics, health: Health, chains: Mapping[str, ChainId]) -> None:
         self._db = db
         self._metrics = metrics
         self._health = health
@@ -41,33 +33,19 @@ class TickWatcher:
         self._health.ticked(f"{stage}:{chain}" if chain else stage)
         if not chain:
             return
-        if stage in _LOOKING:
-            self._judge_provider(chain, error)
+        if stage in _LOOKING and isinstance(error, Rejected | MethodUnsupported | HistoryPruned):
+            # whoever answers, answers this: it is not passing, and the pool does not call it down
+            reason = f"the provider refuses what it is asked ({error.label}); the log has its words"
+            self._health.provider_down(chain, reason)
         if isinstance(error, Refused):
             self._health.refused(chain, str(error))
         elif error is None:
             await self._show(chain, is_head_known=stage in _LOOKING)
 
-    def _judge_provider(self, chain: str, error: Exception | None) -> None:
-        """An error that is not the provider's, or an answer that contradicts itself, leaves things as they were."""
-        match error:
-            case BlockNotFound():
-                return
-            case Transient() | ServesAnotherChain():
-                self._health.provider_down(chain, NO_ANSWER)
-            case Rejected() | MethodUnsupported() | HistoryPruned():
-                reason = f"the provider refuses what it is asked ({error.label}); the log has its words"
-                self._health.provider_down(chain, reason)
-            case None | Refused():
-                self._health.provider_up(chain)
-            case _:
-                return
-        self._metrics.provider_up(chain, self._chains[chain].provider, self._health.chain(chain).is_provider_up)
-
     async def _show(self, chain: str, *, is_head_known: bool) -> None:
         try:
             async with self._db.read() as conn:
-                state = await chains.get(conn, self._chains[chain].chain_id)
+                state = await chains.get(conn, self._chains[chain])
         except StorageUnavailable:
             return
         if state is None or not state.is_started:

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from chains.model import ChainId
 from settler.domain import ledger
 from settler.domain.events import EventType
-from settler.domain.ids import InvoiceId, SettlementId, derived_id
+from settler.domain.ids import InvoiceId, SettlementId, TransferId, derived_id
 from settler.domain.invoices import (
     Allocation,
     Invoice,
@@ -36,7 +36,7 @@ from settler.domain.settlement import (
     settled_amount,
 )
 from settler.stages.setup import Judgement
-from settler.storage import chains, holds, invoices, reading, settlements, transfers
+from settler.storage import chains, evidence, holds, invoices, reading, settlements, transfers
 from settler.storage import ledger as ledger_store
 from settler.storage.chains import ChainState
 
@@ -67,11 +67,12 @@ async def assess_invoices(
     states = {s.chain_id: s for s in await chains.all_states(conn)}
     paid = await transfers.of_invoices(conn, [i.id for i in open_])
     released = await holds.released(conn, [i.id for i in open_])
+    unproven = await evidence.unproven(conn, [t for i in open_ for t in paid[i.id] if t.is_final])
     verdicts = [
         _Verdict(
             invoice=i,
             transfers=paid[i.id],
-            outcome=_outcome(i, paid[i.id], states, judgement, released.get(i.id, frozenset())),
+            outcome=_outcome(i, paid[i.id], states, judgement, released.get(i.id, frozenset()), unproven),
         )
         for i in open_
     ]
@@ -101,8 +102,16 @@ def _outcome(
     states: Mapping[ChainId, ChainState],
     judgement: Judgement,
     released: frozenset[HoldReason],
+    unproven: frozenset[TransferId],
 ) -> Outcome:
-    outcome = assess(invoice, paid, scanned_to=_scanned_to(invoice, states), policy=judgement.policy, released=released)
+    outcome = assess(
+        invoice,
+        paid,
+        scanned_to=_scanned_to(invoice, states),
+        policy=judgement.policy,
+        released=released,
+        unproven=unproven,
+    )
     if isinstance(outcome, Settle) and any(states[p.transfer.identity.chain_id].is_halted for p in outcome.parts):
         # nothing settles from a halted chain, also not through a payment on another one
         return Processing(exceptions=outcome.exceptions)
@@ -193,11 +202,20 @@ def _settlement(
         amount_requested=invoice.amount,
         amount_settled=settled,
         amount_surplus=received(invoice, [p.transfer for p in parts]) - settled,
-        policy={"finality": {name: judgement.finality.get(name) for name in sorted(names.values())}},
+        policy=_policy(names.values(), judgement),
         settled_at=now,
         lines=tuple(_line(invoice, p, names) for p in parts),
         reversal=None,
     )
+
+
+def _policy(chain_names: Iterable[str], judgement: Judgement) -> dict[str, dict[str, object]]:
+    """What was applied on each chain: `{"finality": {"base": "finalized"}, "quorum": {"base": 2}, …}`."""
+    applied: dict[str, dict[str, object]] = {}
+    for name in sorted(set(chain_names)):
+        for what, value in judgement.reading.get(name, {}).items():
+            applied.setdefault(what, {})[name] = value
+    return applied
 
 
 def _line(invoice: Invoice, part: SettledPart, names: Mapping[ChainId, str]) -> SettlementLine:

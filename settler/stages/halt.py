@@ -17,12 +17,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chains.errors import BlockNotFound, NodeInconsistent
 from chains.model import BlockHash, BlockNumber, BlockRef
-from chains.reader import ChainReader
+from chains.pool import Pool
 from settler.domain import ledger
 from settler.domain.events import EventType
 from settler.domain.ids import ReversalId, derived_id
 from settler.domain.invoices import Invoice, InvoiceStatus, TransferRecord, TransferStatus
 from settler.domain.records import Reversal, Settlement
+from settler.stages.agreement import agreed_headers
 from settler.stages.assessing import assess_invoices
 from settler.stages.recording import moves_money
 from settler.stages.setup import Judgement
@@ -36,12 +37,12 @@ PROBE_BATCH = 50
 
 
 async def halt_chain(
-    state: ChainState, *, reader: ChainReader, db: Database, judgement: Judgement, now: datetime
+    state: ChainState, *, pool: Pool, quorum: int, db: Database, judgement: Judgement, now: datetime
 ) -> int:
     """Halts the chain and reverses what rested on vanished blocks, in one transaction; how many settlements that
-    were.
+    were. Which blocks vanished is what `quorum` providers show alike.
     """
-    ancestor = await _ancestor(state, reader, db)
+    ancestor = await _ancestor(state, pool, quorum, db)
     reason = (
         f"finality violation: block {state.settled_number} (0x{(state.settled_hash or b'').hex()}) was settled "
         "and is no longer "
@@ -78,7 +79,7 @@ async def halt_chain(
     return len(reversed_)
 
 
-async def _ancestor(state: ChainState, reader: ChainReader, db: Database) -> BlockRef:
+async def _ancestor(state: ChainState, pool: Pool, quorum: int, db: Database) -> BlockRef:
     """The highest block we know, at or below the settled height, that the chain still has."""
     async with db.read() as conn:
         held = await chains.held_blocks(conn, state.chain_id, last=state.settled_number)
@@ -87,13 +88,13 @@ async def _ancestor(state: ChainState, reader: ChainReader, db: Database) -> Blo
     heights = sorted(known, reverse=True)
     for at in range(0, len(heights), PROBE_BATCH):
         batch = heights[at : at + PROBE_BATCH]
-        for number, shown in zip(batch, await reader.headers(batch), strict=True):
+        for number, shown in zip(batch, await agreed_headers(pool, batch, quorum=quorum), strict=True):
             if shown is None:
                 raise BlockNotFound(f"the node has no block {number}, which we hold: it is behind")
             if shown.hash == known[number]:
                 return shown
     below = BlockNumber(max(0, heights[-1] - 1))
-    (shown,) = await reader.headers([below])
+    (shown,) = await agreed_headers(pool, [below], quorum=quorum)
     if shown is None:
         raise NodeInconsistent(f"the node has no block {below} but has higher ones")
     return shown

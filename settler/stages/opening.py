@@ -6,11 +6,12 @@ Done at every start, so that a node that changed behind its URL, or a mistyped a
 from __future__ import annotations
 
 from chains.address import to_checksum
-from chains.errors import BlockNotFound, ChainError, NodeInconsistent
+from chains.errors import BlockNotFound, ChainError, NodeInconsistent, QuorumLost
 from chains.model import BlockNumber, BlockRef, Tag, Token, TokenFacts
-from chains.reader import ChainReader
+from chains.pool import Pool
 from settler.clock import Clock
 from settler.domain.finality import ByTag, final_height, tag_fault
+from settler.stages.agreement import agreed_headers
 from settler.stages.setup import ChainSetup
 from settler.storage import chains
 from settler.storage.engine import Database
@@ -28,22 +29,23 @@ class ServesAnotherChain(Refused):
     """Nothing the provider says counts: it is not one of this chain."""
 
 
-async def open_chain(chain: ChainSetup, *, reader: ChainReader, db: Database, clock: Clock) -> None:
+async def open_chain(chain: ChainSetup, *, pool: Pool, db: Database, clock: Clock) -> None:
     """Checks the chain against its configuration and sets its cursors the first time.
 
     Raises `Refused` naming what is wrong and what to do; `ChainError` when the node cannot say now.
     """
-    await check_chain_id(chain, reader)
+    await check_chain_id(chain, pool)
     for token in chain.tokens:
-        problem = token_problem(token, await reader.token_facts(token.address))
+        problem = token_problem(token, await pool.token_facts(token.address))
         if problem is not None:
             raise Refused(f"chains.{chain.name}.token.{token.symbol}: {problem}")
     async with db.read() as conn:
         state = await chains.get(conn, chain.chain_id)
     assert state is not None, f"{chain.name} was not registered"
-    begin, head = await _begin(chain, reader)
+    head, final = await _final(chain, pool, quorum=1 if state.is_started else chain.quorum)
     if state.is_started:
         return
+    begin = await _begin(chain, pool, head, final)
     async with db.write() as conn:
         await chains.advance(
             conn,
@@ -62,9 +64,9 @@ async def open_chain(chain: ChainSetup, *, reader: ChainReader, db: Database, cl
         await chains.hold_blocks(conn, chain.chain_id, [begin])
 
 
-async def check_chain_id(chain: ChainSetup, reader: ChainReader) -> None:
+async def check_chain_id(chain: ChainSetup, pool: Pool) -> None:
     """Raises `ServesAnotherChain` if the node does."""
-    found = await reader.chain_id()
+    found = await pool.chain_id()
     if found != chain.chain_id:
         raise ServesAnotherChain(
             f"chains.{chain.name}.rpc serves chain id {found}, configured is {chain.chain_id}; "
@@ -93,21 +95,33 @@ def token_problem(token: Token, facts: TokenFacts) -> str | None:
     return None
 
 
-async def _begin(chain: ChainSetup, reader: ChainReader) -> tuple[BlockRef, BlockRef]:
-    """The block before the first to be read, and the head. Also proves that the finality tag can be used."""
+async def _final(chain: ChainSetup, pool: Pool, *, quorum: int) -> tuple[BlockRef, BlockNumber | None]:
+    """The head and the final height that `quorum` providers have reached. Proves that the finality tag can be used."""
     policy = chain.finality
     tag = policy.tag if isinstance(policy, ByTag) else Tag.LATEST
-    head, tagged = await reader.headers([Tag.LATEST, tag])
-    if head is None:
-        raise NodeInconsistent("the node answers no latest block")
-    if isinstance(policy, ByTag):
-        fault = tag_fault(head=head, tagged=tagged, is_instant=chain.is_instant, stuck_after_s=chain.tag_stuck_after_s)
-        if fault is not None:
-            raise Refused(
-                f"chains.{chain.name}.finality is {policy.tag}, but that tag cannot be settled on: {fault}; "
-                "choose another node, or a number of blocks"
+    answers = await pool.ask(lambda reader: reader.headers([Tag.LATEST, tag]), count=quorum)
+    if len(answers) < quorum:
+        raise QuorumLost(f"{quorum} providers must agree where to begin, {len(answers)} can be asked")
+    found: list[tuple[BlockRef, BlockNumber | None]] = []
+    for answer in answers:
+        head, tagged = answer.value
+        if head is None:
+            raise NodeInconsistent("the node answers no latest block")
+        if isinstance(policy, ByTag):
+            fault = tag_fault(
+                head=head, tagged=tagged, is_instant=chain.is_instant, stuck_after_s=chain.tag_stuck_after_s
             )
-    final = final_height(policy, head=head.number, tagged=None if tagged is None else tagged.number)
+            if fault is not None:
+                raise Refused(
+                    f"chains.{chain.name}.finality is {policy.tag}, but that tag cannot be settled on: {fault} "
+                    f"({answer.source}); choose another node, or a number of blocks"
+                )
+        found.append((head, final_height(policy, head=head.number, tagged=None if tagged is None else tagged.number)))
+    return min(found, key=lambda each: (each[0].number, each[1] or 0))
+
+
+async def _begin(chain: ChainSetup, pool: Pool, head: BlockRef, final: BlockNumber | None) -> BlockRef:
+    """The block before the first to be read, as a quorum shows it."""
     # never above the final height: what is settled must not be undone by an ordinary reorg
     number = final if final is not None else BlockNumber(0)
     if chain.start_block != "latest":
@@ -116,7 +130,7 @@ async def _begin(chain: ChainSetup, reader: ChainReader) -> tuple[BlockRef, Bloc
                 f"chains.{chain.name}.start_block {chain.start_block} is not mined yet (head {head.number})"
             )
         number = min(number, BlockNumber(max(0, chain.start_block - 1)))
-    (begin,) = await reader.headers([number])
+    (begin,) = await agreed_headers(pool, [number], quorum=chain.quorum)
     if begin is None:
         raise NodeInconsistent(f"the node has no block {number}, but a head of {head.number}")
-    return begin, head
+    return begin

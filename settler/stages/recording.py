@@ -108,14 +108,19 @@ def moves_money(transfer: TransferRecord) -> bool:
     return transfer.reason is not UnmatchedReason.IGNORED_ZERO
 
 
-def _new(found: Transfer, block: BlockRef, status: TransferStatus, now: datetime) -> TransferRecord:
+def id_of(found: Transfer, block: BlockRef) -> TransferId:
+    """The id under which it is recorded: of what it is and its block's time, so that two recordings are one."""
     i = found.identity
     parts = (
         i.chain_id, i.tx_hash.hex(), i.token.hex(), i.sender.hex(), i.recipient.hex(), i.amount, i.ordinal,
     )  # fmt: skip
+    return TransferId(derived_id("trf", block.time, *parts))
+
+
+def _new(found: Transfer, block: BlockRef, status: TransferStatus, now: datetime) -> TransferRecord:
     return TransferRecord(
-        id=TransferId(derived_id("trf", block.time, *parts)),
-        identity=i,
+        id=id_of(found, block),
+        identity=found.identity,
         status=status,
         block_number=found.block_number,
         block_hash=found.block_hash,

@@ -1,38 +1,40 @@
 """The second reading: follows the final height. What it says is the truth (RULES.md section 1).
 
     #  settled                  final          head
-    #  .. 100 | 101 .. 104 ..   140 | 141 ..   160     one tick reads up to PARALLEL_SPANS spans of (settled, final]
+    #  .. 100 | 101 .. 104 ..   140 | 141 ..   160     one reading: up to PARALLEL_SPANS spans of (settled, final]
 
-Spans are read side by side and committed in order, each in a transaction of its own: transfers the first reading
-missed are
-inserted, those it invented or that a reorg dropped are orphaned, the rest become final; then invoices are assessed and
-settlements, ledger and events written, with the cursor.
+Nothing is committed before as many providers as the quorum have read it alike. Spans are read side by side and
+committed in order, each in a transaction of its own: transfers the first reading missed are inserted, those it invented
+or that a reorg dropped are orphaned, the rest become final; then invoices are assessed and settlements, ledger and
+events written, with the cursor.
 
-A tick that has nothing to read looks for a new final height: 3 calls with a tag, 2 with a depth, both asking again
-for the
-header of the settled height. If that one was replaced, `halt` is called upon.
+While no payment waits, one tick asks one provider: 3 calls (look: head, tag, the settled block again; read: the settled
+block again, the end, the logs). Otherwise it asks as many at once as have to agree.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from typing import assert_never
 
-from chains.errors import BlockNotFound, ChainError, NodeInconsistent, RangeTooWide, ResultTooLarge
-from chains.logs_window import LogsWindow, narrowed, next_span, widened
-from chains.model import BlockNumber, BlockRef, BlockSpan, LogQuery, SpanRead, Tag
+from chains.errors import BlockNotFound, NodeInconsistent
+from chains.logs_window import next_span
+from chains.model import BlockHash, BlockNumber, BlockRef, BlockSpan, LogQuery, SpanRead
+from chains.pool import Pool
+from chains.quorum import gist
 from chains.reader import ChainReader
 from settler.clock import Clock
-from settler.domain.finality import ByTag, Depth, final_height, tag_fault
-from settler.domain.invoices import TransferStatus
-from settler.stages.assessing import assess_invoices
+from settler.stages.agreement import Agreement
+from settler.stages.deciding import decide
 from settler.stages.effects import Reporter
 from settler.stages.halt import halt_chain
+from settler.stages.looking import AskOn, Final, Look, Replaced, look, weigh
 from settler.stages.progress import Progress
-from settler.stages.recording import record
+from settler.stages.proving import Prover
 from settler.stages.setup import ChainSetup, Judgement
-from settler.storage import chains, transfers
+from settler.storage import chains, evidence, transfers
 from settler.storage.chains import ChainState
 from settler.storage.engine import Database
 
@@ -41,9 +43,8 @@ PARALLEL_SPANS = 4
 patience.
 """
 VIOLATION_SIGHTINGS = 3
-"""Ticks in a row that must see another block at the settled height before the chain is halted: a node on a fork of
-its own
-comes back, a finality violation stays."""
+"""Ticks in a row in which a quorum must show another block at the settled height before the chain is halted: nodes on a
+fork of their own come back, a finality violation stays."""
 OMISSION_SIGHTINGS = 3
 """Readings in a row that must leave out a payment the first reading saw, in a block that is still in the chain, before
 it is orphaned: a node whose logs lag its blocks catches up, a payment somebody invented never comes.
@@ -54,12 +55,18 @@ KEEP_SETTLED_BLOCKS = 4_096
 """Heights below the settled one whose headers are still held, to find where a finality violation began."""
 
 
-class TagUnusable(ChainError):
-    """The finality tag is missing, stuck or ahead. The tick fails and says why; nothing settles, there is no
-    fall-back to depth.
-    """
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reading:
+    """Spans that are being read by one provider after another. Forgotten whenever anything goes wrong."""
 
-    label = "tag_unusable"
+    settled_hash: BlockHash
+    """It goes on from there, and is void once the cursor has moved."""
+    final: BlockNumber
+    """The final height looked up last. Never taken from the database: a head somebody once claimed must not make
+    blocks final later."""
+    query: LogQuery
+    spans: tuple[BlockSpan, ...]
+    agreement: Agreement[tuple[SpanRead, ...]]
 
 
 class Settle:
@@ -69,25 +76,27 @@ class Settle:
         self,
         *,
         chain: ChainSetup,
-        reader: ChainReader,
+        pool: Pool,
         db: Database,
         clock: Clock,
         judgement: Judgement,
         reporter: Reporter,
     ) -> None:
         self._chain = chain
-        self._reader = reader
+        self._pool = pool
         self._db = db
         self._clock = clock
         self._judgement = judgement
         self._reporter = reporter
-        self._window = LogsWindow()
+        self._prover = Prover(chain=chain, pool=pool)
         self._final_seen_at = clock.monotonic()
         self._sightings = 0
         self._omissions = 0
+        self._looks: dict[str, Look] = {}
+        """What providers showed, until it is enough. Forgotten whenever anything goes wrong."""
         self._final: BlockNumber | None = None
-        """The final height looked up last and not read up to yet. Forgotten whenever anything goes wrong, and never
-        taken from the database: a head somebody once claimed must not make blocks final later."""
+        """The final height a quorum named last and that is not read up to yet; forgotten likewise."""
+        self._reading: _Reading | None = None
 
     async def is_awaited(self) -> bool:
         """Whether any payment waits for this stage: then it should look at every poll, else now and then is enough."""
@@ -98,39 +107,51 @@ class Settle:
         """Reads what became final. Raises `ChainError`, `CursorMoved`, `StorageUnavailable`; what was committed
         before stands.
         """
+        looks, self._looks = self._looks, {}
         final, self._final = self._final, None
+        reading, self._reading = self._reading, None
         async with self._db.read() as conn:
             state = await chains.get(conn, self._chain.chain_id)
         assert state is not None and state.is_started, f"{self._chain.name} was not opened"
         if state.is_halted:
             return Progress(has_more=False, facts={"state": "halted"})
-        if final is not None and final > _settled(state).number:
-            return await self._read(state, final)
-        return await self._look(state)
+        if reading is None and final is not None and final > _settled(state).number:
+            reading = await self._begun(state, final)
+        if reading is not None and reading.settled_hash == state.settled_hash:
+            return await self._read(state, reading)
+        return await self._look(state, looks)
 
-    async def _look(self, state: ChainState) -> Progress:
+    # -- the final height ------------------------------------------------------------------------------------------
+
+    async def _look(self, state: ChainState, looks: dict[str, Look]) -> Progress:
         """A new final height? Also asks for the settled block again, so that a violation is seen without new blocks."""
-        policy = self._chain.finality
         settled = _settled(state)
-        match policy:
-            case ByTag(tag=tag):
-                head, tagged, anchor = await self._reader.headers([Tag.LATEST, tag, settled.number])
-                self._check_tag(policy, head, tagged)
-            case Depth():
-                head, anchor = await self._reader.headers([Tag.LATEST, settled.number])
-                tagged = None
+        chain = self._chain
+        missing = max(1, chain.quorum - len(looks))
+        answers = await self._pool.ask(
+            lambda reader: look(reader, chain, settled),
+            count=missing if await self.is_awaited() else 1,
+            but_not=tuple(looks),
+        )
+        looks |= {answer.source: answer.value for answer in answers}
+        seen = weigh(looks, chain=chain, settled=settled, has_others=len(looks) < len(self._pool.names))
+        match seen:
+            case AskOn():
+                self._looks = looks
+                return Progress(has_more=True, facts={"asked": len(looks)})
+            case Replaced():
+                return await self._suspect(state)
+            case Final():
+                return await self._found(state, seen)
             case _:
-                assert_never(policy)
-        if anchor is not None and not await self._still_stands(state, anchor):
-            return Progress(has_more=False, facts={"state": "halted: finality violation"})
-        if head is None:
-            raise NodeInconsistent("the node answers no latest block")
-        final = final_height(policy, head=head.number, tagged=None if tagged is None else tagged.number)
-        if final is None:
-            return Progress(has_more=False, facts={"final": state.final_number or 0})
-        if final > (state.final_number or 0):
+                assert_never(seen)
+
+    async def _found(self, state: ChainState, seen: Final) -> Progress:
+        self._sightings = 0
+        self._pool.differed(seen.against, f"block {state.settled_number}, which is settled")
+        final = seen.number
+        if final is not None and final > (state.final_number or 0):
             # less than before is a lagging node: the final height never goes back
-            is_tagged_block = tagged is not None and tagged.number == final
             async with self._db.write() as conn:
                 await chains.advance(
                     conn,
@@ -138,75 +159,75 @@ class Settle:
                     now=self._clock.now(),
                     guard=("final_number", "settled_number", "halted_at"),
                     final_number=final,
-                    final_time=tagged.time if tagged is not None and is_tagged_block else state.final_time,
+                    final_time=state.final_time if seen.block is None else seen.block.time,
                 )
             self._final_seen_at = self._clock.monotonic()
-        if final <= settled.number:
+        if final is None or final <= _settled(state).number:
             return Progress(has_more=False, facts={"final": state.final_number or 0})
         self._final = final
         return Progress(has_more=True, facts={"final": final})
 
-    def _check_tag(self, policy: ByTag, head: BlockRef | None, tagged: BlockRef | None) -> None:
-        fault = tag_fault(
-            head=head,
-            tagged=tagged,
-            is_instant=self._chain.is_instant,
-            stuck_after_s=self._chain.tag_stuck_after_s,
-        )
-        if fault is not None:
-            raise TagUnusable(
-                f"the {policy.tag} tag cannot be settled on: {fault}; "
-                f"nothing settles on {self._chain.name} until it is right"
-            )
-
-    async def _read(self, state: ChainState, final: BlockNumber) -> Progress:
-        """Reads spans of (settled, final] side by side, commits them in order. 3 calls a span while nothing was
-        paid.
+    async def _suspect(self, state: ChainState) -> Progress:
+        """A quorum shows another block where we settled. Raises `NodeInconsistent` until it did several ticks running;
+        then the chain is halted.
         """
+        self._sightings += 1
+        if self._sightings < VIOLATION_SIGHTINGS:
+            raise NodeInconsistent(
+                f"block {state.settled_number} is settled, and another one is shown there "
+                f"(seen {self._sightings} of {VIOLATION_SIGHTINGS} times before the chain is halted)"
+            )
+        self._sightings = 0
+        reversed_count = await halt_chain(
+            state,
+            pool=self._pool,
+            quorum=self._chain.quorum,
+            db=self._db,
+            judgement=self._judgement,
+            now=self._clock.now(),
+        )
+        self._reporter.reversed(reversed_count)
+        return Progress(has_more=False, facts={"state": "halted: finality violation"})
+
+    # -- the logs --------------------------------------------------------------------------------------------------
+
+    async def _begun(self, state: ChainState, final: BlockNumber) -> _Reading:
         async with self._db.read() as conn:
             watched = await chains.watched(conn)
         query = LogQuery(tokens=self._chain.token_addresses, recipients=watched)
-        spans = _spans(_settled(state).number, final, self._window.width)
-        if len(spans) > 1 and await self._reader.headers([final]) == (None,):
-            # the first spans are committed before the last is read: without this, on the word of whoever named the head
-            raise BlockNotFound(f"the node has no block {final}, which was said to be final")
-        reads = [
-            asyncio.ensure_future(self._reader.read_span(span, query, anchor=BlockNumber(span.first - 1)))
-            for span in spans
-        ]
-        facts: dict[str, int | str] = {
-            "span": f"{spans[0].first}..{spans[-1].last}",
-            "transfers": 0,
-            "final": 0,
-            "settled": 0,
-        }
-        try:
-            for span, reading in zip(spans, reads, strict=True):
-                try:
-                    read = await reading
-                except RangeTooWide as error:
-                    if len(span) == 1:
-                        raise
-                    self._window = narrowed(
-                        self._window, len(span), error.max_span, is_cap=not isinstance(error, ResultTooLarge)
-                    )
-                    self._final = final
-                    return Progress(has_more=True, facts={**facts, "width": self._window.width})
-                if read.anchor is None:
-                    raise BlockNotFound(f"the node has no block {span.first - 1}, which is settled: it is behind")
-                if span is spans[0] and not await self._still_stands(state, read.anchor):
-                    return Progress(has_more=False, facts={"state": "halted: finality violation"})
-                if read.anchor.hash != _settled(state).hash:
-                    raise NodeInconsistent(f"block {span.first - 1} has two hashes within one reading")
-                await self._check_omissions(state, read)
-                state = await self._commit(state, read, facts)
-                if len(span) == self._window.width:
-                    self._window = widened(self._window)
-        finally:
-            await _drop(reads)
-        if spans[-1].last < final:
-            self._final = final
-        return Progress(has_more=spans[-1].last < final, facts=facts)
+        spans = _spans(_settled(state).number, final, self._pool.width)
+        agreement = Agreement(
+            self._pool,
+            lambda reader: _read_all(reader, spans, query),
+            quorum=self._chain.quorum,
+            gist=_gists,
+            what=f"blocks {spans[0].first}..{spans[-1].last}",
+            reaching=spans[-1].last,
+        )
+        settled_hash = _settled(state).hash
+        return _Reading(settled_hash=settled_hash, final=final, query=query, spans=spans, agreement=agreement)
+
+    async def _read(self, state: ChainState, reading: _Reading) -> Progress:
+        """One more provider's reading, or all that are missing; commits what a quorum read alike, in order."""
+        is_idle = len(reading.spans) == 1 and not await self.is_awaited()
+        believed = await reading.agreement.ask_on(at_most=1 if is_idle else None)
+        facts: dict[str, int | str] = {"span": f"{reading.spans[0].first}..{reading.spans[-1].last}"}
+        if believed is None:
+            self._reading = reading
+            return Progress(has_more=True, facts=facts)
+        anchor = believed.value[0].anchor
+        assert anchor is not None, "a reading without its anchor raises"
+        if anchor.hash != reading.settled_hash:
+            return await self._suspect(state)
+        self._sightings = 0
+        facts |= {"transfers": 0, "final": 0, "settled": 0}
+        for read in believed.value:
+            await self._check_omissions(state, read)
+            proofs = await self._prover.evidence(read, reading.query, believed.sources)
+            state = await self._commit(state, read, proofs, facts)
+        if reading.spans[-1].last < reading.final:
+            self._final = reading.final
+        return Progress(has_more=self._final is not None, facts=facts)
 
     async def _check_omissions(self, state: ChainState, read: SpanRead) -> None:
         """Whether payments the first reading saw are left out although their blocks are still in the chain: a block
@@ -216,19 +237,27 @@ class Settle:
             held = await transfers.detected_in(conn, state.chain_id, read.span)
         seen = {t.identity for t in read.transfers}
         missing = {t.block_number: t.block_hash for t in held if t.identity not in seen}
-        shown = await self._reader.headers(sorted(missing)[:PROBE_BATCH])
+        if not missing:
+            return
+        shown = await self._pool.headers(sorted(missing)[:PROBE_BATCH])
         standing = [b.number for b in shown if b is not None and b.hash == missing[b.number]]
         if not standing:
             return
         self._omissions += 1
         if self._omissions < OMISSION_SIGHTINGS:
             raise NodeInconsistent(
-                f"the node leaves out payments seen before, of blocks it still has: {standing} "
+                f"payments seen before are left out, of blocks that are still there: {standing} "
                 f"(seen {self._omissions} of {OMISSION_SIGHTINGS} times before they are given up)"
             )
 
-    async def _commit(self, state: ChainState, read: SpanRead, facts: dict[str, int | str]) -> ChainState:
-        """One transaction: cursor, transfers, invoices, settlements, ledger, events."""
+    async def _commit(
+        self,
+        state: ChainState,
+        read: SpanRead,
+        proofs: evidence.Evidence,
+        facts: dict[str, int | str],
+    ) -> ChainState:
+        """One transaction: cursor, transfers, their evidence, invoices, settlements, ledger, events."""
         now = self._clock.now()
         end = read.end
         settled = {"settled_number": end.number, "settled_hash": end.hash, "settled_time": end.time}
@@ -248,12 +277,12 @@ class Settle:
                 **({"final_time": end.time} if end.number == state.final_number else {}),
             )
             missing = await transfers.detected_in(conn, state.chain_id, read.span)
-            recorded = await record(conn, read, status=TransferStatus.FINAL, missing=missing, now=now)
+            decided = await decide(conn, read, proofs, self._judgement, missing=missing, now=now)
             # what the first reading held of these heights may be of a fork
             await chains.drop_blocks(conn, state.chain_id, above=read.span.first - 1, below=end.number + 1)
             await chains.hold_blocks(conn, state.chain_id, [*read.blocks.values(), end])
             await chains.drop_blocks(conn, state.chain_id, below=end.number - KEEP_SETTLED_BLOCKS)
-            assessed = await assess_invoices(conn, recorded.touched, self._judgement, now=now)
+        recorded, assessed = decided.recorded, decided.assessed
         self._omissions = 0
         self._reporter.recorded(recorded, now)
         self._reporter.assessed(assessed, self._clock.monotonic() - self._final_seen_at)
@@ -264,32 +293,6 @@ class Settle:
         ):
             facts[name] = int(facts[name]) + count
         return after
-
-    async def _still_stands(self, state: ChainState, anchor: BlockRef) -> bool:
-        """Whether the settled block is still in the chain. `False`: it is not, and the chain has been halted.
-
-        Raises `NodeInconsistent` until another block was seen there in several ticks running.
-        """
-        settled = _settled(state)
-        if anchor.hash == settled.hash:
-            self._sightings = 0
-            return True
-        self._sightings += 1
-        if self._sightings < VIOLATION_SIGHTINGS:
-            raise NodeInconsistent(
-                f"block {settled.number} is settled, and the node shows another one there "
-                f"(seen {self._sightings} of {VIOLATION_SIGHTINGS} times before the chain is halted)"
-            )
-        self._sightings = 0
-        reversed_count = await halt_chain(
-            state,
-            reader=self._reader,
-            db=self._db,
-            judgement=self._judgement,
-            now=self._clock.now(),
-        )
-        self._reporter.reversed(reversed_count)
-        return False
 
 
 def _settled(state: ChainState) -> BlockRef:
@@ -305,17 +308,31 @@ def _settled(state: ChainState) -> BlockRef:
     )
 
 
-def _spans(cursor: BlockNumber, upto: BlockNumber, width: int) -> list[BlockSpan]:
+def _spans(cursor: BlockNumber, upto: BlockNumber, width: int) -> tuple[BlockSpan, ...]:
     """At most `PARALLEL_SPANS` spans in order, at least one."""
     spans: list[BlockSpan] = []
     while len(spans) < PARALLEL_SPANS and (span := next_span(cursor, upto, width)) is not None:
         spans.append(span)
         cursor = span.last
-    return spans
+    return tuple(spans)
 
 
-async def _drop(reads: Sequence[asyncio.Future[SpanRead]]) -> None:
-    """Ends what is still being read, and takes note of every failure, so that none is reported as never retrieved."""
-    for reading in reads:
-        reading.cancel()
-    await asyncio.gather(*reads, return_exceptions=True)
+async def _read_all(reader: ChainReader, spans: Sequence[BlockSpan], query: LogQuery) -> tuple[SpanRead, ...]:
+    """All spans by one provider, side by side, each standing on the one before."""
+    tasks = [asyncio.ensure_future(reader.read_span(span, query, anchor=BlockNumber(span.first - 1))) for span in spans]
+    try:
+        reads = tuple([await task for task in tasks])
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for number, read in enumerate(reads):
+        if read.anchor is None:
+            raise BlockNotFound(f"the node has no block {read.span.first - 1}, which is settled: it is behind")
+        if number > 0 and read.anchor.hash != reads[number - 1].end.hash:
+            raise NodeInconsistent(f"block {read.anchor.number} has two hashes within one reading")
+    return reads
+
+
+def _gists(reads: Sequence[SpanRead]) -> Hashable:
+    return tuple(gist(read) for read in reads)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from chains.model import Address, BlockNumber, ChainId, Token
+from chains.proof import Profile
 from settler.domain.finality import FinalityPolicy
 from settler.domain.settlement import InvoicePolicy
 
@@ -18,6 +19,10 @@ class ChainSetup:
     tokens: tuple[Token, ...]
     finality: FinalityPolicy
     start_block: BlockNumber | Literal["latest"]
+    quorum: int = 1
+    """Providers that must agree before anything settles."""
+    proof: Profile | None = None
+    """How receipts are proven before a payment settles; `None`: they are not."""
     is_instant: bool = False
     """Blocks are final at once: the finality tag may equal the head."""
     tag_stuck_after_s: float = 86_400.0
@@ -33,5 +38,5 @@ class Judgement:
     """By which rules invoices are judged, on every chain alike."""
 
     policy: InvoicePolicy
-    finality: Mapping[str, str] = field(default_factory=dict)
-    """Finality policy per chain name, as it is stored on settlements."""
+    reading: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    """Under what each chain, by name, is settled: `finality`, `quorum`, `proof`, as it is stored on settlements."""

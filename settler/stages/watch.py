@@ -3,19 +3,19 @@
     #  settled        scanned         head
     #  .. 100 | 101 .. 104 | 105 .. 107      one tick reads (scanned, head], at most a window of it
 
-A tick costs at most 3 calls: 1 to look at the head; then 2 more, if it is the very next block (its parent hash
-links it); else
-the reading is left to the next tick, which costs 3: the header of the cursor, the header of the end, the logs.
+A tick costs at most 3 calls with up to five providers: those to look at the head (of a majority of them); with one
+provider then 2 more, if it is the very next block (its parent hash links it); else the reading is left to the next
+tick, which costs 2 or 3: the header of the cursor, the header of the end, the logs.
 
 Not here: anything that lasts. A transfer this stage missed or invented is put right by `settle`.
 """
 
 from __future__ import annotations
 
-from chains.errors import BlockNotFound, NodeInconsistent, RangeTooWide, ResultTooLarge
-from chains.logs_window import LogsWindow, narrowed, next_span, widened
-from chains.model import BlockNumber, BlockRef, BlockSpan, LogQuery, SpanRead, Tag
-from chains.reader import ChainReader
+from chains.errors import BlockNotFound, NodeInconsistent
+from chains.logs_window import next_span
+from chains.model import BlockNumber, BlockRef, BlockSpan, LogQuery, SpanRead
+from chains.pool import Pool
 from settler.clock import Clock
 from settler.domain.continuity import Behind, Extends, Foreign, Forked, compare
 from settler.domain.invoices import TransferStatus
@@ -41,19 +41,18 @@ class Watch:
         self,
         *,
         chain: ChainSetup,
-        reader: ChainReader,
+        pool: Pool,
         db: Database,
         clock: Clock,
         judgement: Judgement,
         reporter: Reporter,
     ) -> None:
         self._chain = chain
-        self._reader = reader
+        self._pool = pool
         self._db = db
         self._clock = clock
         self._judgement = judgement
         self._reporter = reporter
-        self._window = LogsWindow()
         self._head: BlockRef | None = None
         """The head seen last and not read up to yet; forgotten whenever anything goes wrong."""
 
@@ -79,16 +78,16 @@ class Watch:
         if state.final_number is not None and state.final_number - cursor.number > CATCH_UP_BLOCKS:
             return Progress(has_more=False, facts={"state": "catching up", "head": head.number})
         is_next = head.number == cursor.number + 1
-        if has_looked and not is_next:
+        if has_looked and not (is_next and len(self._pool.names) == 1):
             self._head = head
             return Progress(has_more=True, facts={"head": head.number})
         return await self._read(state, head, is_next=is_next)
 
     async def _look(self, state: ChainState) -> BlockRef:
-        """The head now; kept in the database if it is news. 1 call."""
-        (head,) = await self._reader.headers([Tag.LATEST])
-        if head is None:
-            raise NodeInconsistent("the node answers no latest block")
+        """The head now, as a majority shows it; kept in the database if it is news. 1 call with one provider, 2 with
+        two or three.
+        """
+        head = await self._pool.head()
         if state.head_number is None or head.number > state.head_number:
             async with self._db.write() as conn:
                 await chains.advance(
@@ -104,12 +103,9 @@ class Watch:
     async def _read(self, state: ChainState, head: BlockRef, *, is_next: bool) -> Progress:
         """Reads on from the cursor. 2 calls if the next block links to it, else 3."""
         cursor = _cursor(state)
-        span = next_span(cursor.number, head.number, self._window.width)
+        span = next_span(cursor.number, head.number, self._pool.width)
         assert span is not None, "the head is above the cursor"
         read = await self._read_span(span, anchor=None if is_next else cursor.number)
-        if read is None:
-            self._head = head
-            return Progress(has_more=True, facts={"state": "narrower", "width": self._window.width})
         if not is_next and read.anchor is None:
             raise BlockNotFound(f"the node has no block {cursor.number}, where we are: it is behind")
         continues = (
@@ -125,24 +121,12 @@ class Watch:
             return Progress(has_more=True, facts=progress.facts)
         return progress
 
-    async def _read_span(self, span: BlockSpan, anchor: BlockNumber | None) -> SpanRead | None:
-        """The span, or `None` when the provider wants it narrower (the window is, from now on)."""
+    async def _read_span(self, span: BlockSpan, anchor: BlockNumber | None) -> SpanRead:
         async with self._db.read() as conn:
             # after the head was seen: an invoice made from now on can only be paid in a block above it
             watched = await chains.watched(conn)
         query = LogQuery(tokens=self._chain.token_addresses, recipients=watched)
-        try:
-            read = await self._reader.read_span(span, query, anchor=anchor)
-        except RangeTooWide as error:
-            if len(span) == 1:
-                raise
-            self._window = narrowed(
-                self._window, len(span), error.max_span, is_cap=not isinstance(error, ResultTooLarge)
-            )
-            return None
-        if len(span) == self._window.width:
-            self._window = widened(self._window)
-        return read
+        return await self._pool.read_span(span, query, anchor=anchor)
 
     async def _walk_back(self, state: ChainState, head: BlockRef) -> Progress:
         """The chain was replaced below our cursor: finds the common ancestor and reads again from there."""
@@ -155,7 +139,7 @@ class Watch:
         theirs: dict[BlockNumber, BlockRef | None] = {}
         for at in range(0, len(held), WALK_BACK_BATCH):
             numbers = [b.number for b in held[at : at + WALK_BACK_BATCH]]
-            theirs |= dict(zip(numbers, await self._reader.headers(numbers), strict=True))
+            theirs |= dict(zip(numbers, await self._pool.headers(numbers), strict=True))
         continuity = compare(held, theirs)
         match continuity:
             case Extends() | Behind():
@@ -168,12 +152,10 @@ class Watch:
 
     async def _follow_fork(self, state: ChainState, ancestor: BlockRef, head: BlockRef) -> Progress:
         depth = _cursor(state).number - ancestor.number
-        span = next_span(ancestor.number, head.number, self._window.width)
+        span = next_span(ancestor.number, head.number, self._pool.width)
         if span is None:
             return Progress(has_more=False, facts={"state": "fork is not above its ancestor yet"})
         read = await self._read_span(span, anchor=ancestor.number)
-        if read is None:
-            return Progress(has_more=True, facts={"state": "narrower", "width": self._window.width})
         if read.anchor is None or read.anchor.hash != ancestor.hash:
             raise NodeInconsistent("the chain changed again while the fork was read")
         progress = await self._commit(state, read, keep_above=ancestor.number, fork_head=head)

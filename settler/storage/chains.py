@@ -144,6 +144,16 @@ async def advance(
     return after
 
 
+async def lock(conn: AsyncConnection, chain_id: ChainId) -> ChainState:
+    """The chain's row as it is now, which nobody else changes until the transaction ends. For who writes transfers
+    without moving a cursor.
+    """
+    row = (await conn.execute(select(_t).where(_t.c.chain_id == chain_id).with_for_update())).one_or_none()
+    if row is None:
+        raise CursorMoved(f"the row of chain {chain_id} is gone")
+    return _state(row)
+
+
 async def held_blocks(
     conn: AsyncConnection, chain_id: ChainId, *, first: int = 0, last: int | None = None
 ) -> list[BlockRef]:

@@ -251,6 +251,21 @@ transfers = Table(
     ),
 )
 
+payment_evidence = Table(
+    "payment_evidence",
+    metadata,
+    Column("transfer_id", Text, nullable=False),
+    _hash("block_hash"),
+    # names of the providers whose readings agreed
+    Column("sources", JSON, nullable=False),
+    Column("proof", JSON(none_as_null=True)),
+    Column("proof_failure", Text),
+    Column("read_at", UtcDateTime, nullable=False),
+    # what a final payment rests on in the block it was read in; in another block it is read, and proven, anew
+    PrimaryKeyConstraint("transfer_id", "block_hash"),
+    ForeignKeyConstraint(["transfer_id"], ["transfers.id"]),
+)
+
 settlements = Table(
     "settlements",
     metadata,

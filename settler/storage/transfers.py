@@ -33,6 +33,14 @@ async def get(conn: AsyncConnection, id_: TransferId) -> TransferRecord | None:
     return None if row is None else _record(row)
 
 
+async def get_many(conn: AsyncConnection, ids: Iterable[TransferId]) -> dict[TransferId, TransferRecord]:
+    """Those that are known."""
+    found: dict[TransferId, TransferRecord] = {}
+    for chunk in chunks(ids):
+        found |= {TransferId(row.id): _record(row) for row in await conn.execute(select(_t).where(_t.c.id.in_(chunk)))}
+    return found
+
+
 async def find(
     conn: AsyncConnection,
     *,
@@ -113,6 +121,31 @@ async def final_places(conn: AsyncConnection, chain_id: ChainId) -> dict[BlockNu
         .distinct()
     )
     return {BlockNumber(row.block_number): BlockHash(row.block_hash) for row in await conn.execute(query)}
+
+
+async def final_in(conn: AsyncConnection, chain_id: ChainId, span: BlockSpan) -> list[TransferRecord]:
+    """Final transfers that stand in the span, lowest first."""
+    query = (
+        select(_t)
+        .where(
+            _t.c.chain_id == chain_id,
+            _t.c.status == TransferStatus.FINAL.value,
+            _t.c.block_number.between(span.first, span.last),
+        )
+        .order_by(_t.c.block_number, _t.c.log_index)
+    )
+    return [_record(row) for row in await conn.execute(query)]
+
+
+async def final_of(conn: AsyncConnection, chain_id: ChainId, hashes: Iterable[TxHash]) -> list[TransferRecord]:
+    """Final transfers of these transactions, in whichever block."""
+    found = []
+    for chunk in chunks(sorted(set(hashes))):
+        query = select(_t).where(
+            _t.c.chain_id == chain_id, _t.c.tx_hash.in_(chunk), _t.c.status == TransferStatus.FINAL.value
+        )
+        found += [_record(row) for row in await conn.execute(query)]
+    return found
 
 
 async def has_detected(conn: AsyncConnection, chain_id: ChainId) -> bool:

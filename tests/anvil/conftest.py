@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from settler.anvil import Anvil, find_anvil
-from tests.anvil.rpc_proxy import RpcProxy
 from tests.anvil.shop import Shop, open_shop
+from tests.support.rpc_proxy import RpcProxy
 
 
 @pytest.fixture

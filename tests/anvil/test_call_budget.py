@@ -6,9 +6,9 @@ from collections import Counter
 
 import pytest
 
-from tests.anvil.rpc_proxy import RpcProxy
 from tests.anvil.shop import Shop
 from tests.support.daemon import Metrics, show, until
+from tests.support.rpc_proxy import RpcProxy
 
 CALLS_A_TICK = 3
 TICKS = 40

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.anvil.rpc_proxy import Lie, RpcProxy
 from tests.anvil.shop import FINALITY, UNIT, Shop
 from tests.support.daemon import Json, Metrics, until
+from tests.support.rpc_proxy import Lie, RpcProxy
 
 
 def in_each_log(change: Callable[[Json], Mapping[str, Any]]) -> Lie:
@@ -83,7 +83,7 @@ async def test_lie__writes_nothing__is_counted__and_heals(lie: str, proxied: tup
     assert await shop.api.transfers() == []
     assert (await shop.api.invoice(invoice))["status"] == "pending"
     assert metrics.total("settler_rpc_requests_total", chain="anvil", method=LIES[lie][0]) > 0
-    assert sum(proxy.lies_told.values()) >= 2, "asked again"
+    assert sum(proxy.told.values()) >= 2, "asked again"
 
     proxy.be_honest()
 
@@ -103,7 +103,7 @@ async def test_empty_logs_once__the_second_reading_finds_the_payment(proxied: tu
     await shop.pay(invoice)
     await shop.mine()
     await shop.see_all()
-    assert proxy.lies_told["eth_getLogs"] == 1
+    assert proxy.told["eth_getLogs"] == 1
     assert (await shop.api.invoice(invoice))["status"] == "pending", "the first reading was told nothing"
 
     await shop.finish()

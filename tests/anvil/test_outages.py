@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from settler.anvil import Anvil, find_anvil
-from tests.anvil.rpc_proxy import Line, RpcProxy
 from tests.anvil.shop import FINALITY, POLL_S, UNIT, deploy_tokens, open_shop
 from tests.support import evm
 from tests.support.daemon import (
@@ -23,6 +22,8 @@ from tests.support.daemon import (
     write_config,
 )
 from tests.support.dump import audit
+from tests.support.line import Line
+from tests.support.rpc_proxy import RpcProxy
 
 SECOND = 31338
 """Chain id of the other node."""
@@ -49,7 +50,8 @@ async def test_node_down_at_start_and_later__is_said_and_survived(tmp_path: Path
         async with running(config) as daemon:
             api = daemon.api
             reasons = await api.refusals("no provider answers")
-            assert reasons == [{"chain": "anvil", "reason": "no provider answers"}]
+            why = "no provider answers (127.0.0.1: no good answer (transient))"
+            assert reasons == [{"chain": "anvil", "reason": why}]
             assert is_up(await api.metrics(), "anvil") == 0
             assert (await api.get("/livez"))["status"] == "alive"
             early = await api.create("10.00")  # invoices can be made all the same
@@ -137,7 +139,8 @@ async def test_two_chains__one_in_trouble__the_other_settles(trouble: str, tmp_p
             after = await api.chain("bad")
             assert after["scanned"] == before["scanned"], "nothing is believed of a node in trouble"
             if trouble == "dead":
-                assert await api.refusals("no provider") == [{"chain": "bad", "reason": "no provider answers"}]
+                why = "no provider answers (127.0.0.1: no good answer (transient))"
+                assert await api.refusals("no provider") == [{"chain": "bad", "reason": why}]
                 assert is_up(await api.metrics(), "good") == 1
 
             await line.mend() if trouble == "dead" else proxy.be_honest()
@@ -190,8 +193,8 @@ async def test_chain_that_is_not_as_configured__is_refused_by_name__the_other_go
             ),
         )
         async with running(config) as daemon:
-            reasons = await daemon.api.refusals(said)
-            assert [r["chain"] for r in reasons if "refused" in r["reason"]] == ["bad"]
+            reasons = await daemon.api.refusals("refused: ")
+            assert [r["chain"] for r in reasons if "refused: " in r["reason"] and said in r["reason"]] == ["bad"]
             await settles(daemon.api, good, "good", token)
             assert (await daemon.api.chain("bad"))["scanned"] is None
             metrics = await daemon.api.metrics()

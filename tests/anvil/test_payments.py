@@ -40,7 +40,11 @@ async def test_exact__processing_until_final__then_settled(shop: Shop) -> None:
     assert payment["payer"] == shop.node.accounts[1].address
     settlement = await shop.api.settlement_of(invoice)
     assert amounts(settlement) == ("100.00", "0.00")
-    assert settlement["policy"] == {"finality": {"anvil": str(FINALITY)}}
+    assert settlement["policy"] == {
+        "finality": {"anvil": str(FINALITY)},
+        "quorum": {"anvil": 1},
+        "proof": {"anvil": "none"},
+    }
     assert [line["transfer_id"] for line in settlement["payments"]] == [payment["transfer_id"]]
     told = await shop.api.told_of(invoice)
     assert told == ["invoice.created", "invoice.processing", "invoice.settled"]

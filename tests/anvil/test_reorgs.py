@@ -129,8 +129,10 @@ async def test_reorg__below_the_settled_height__halts_and_reverses__and_goes_on_
     assert (await shop.api.invoice(untouched))["status"] == "settled"
     undone = await shop.api.get(f"/v1/settlements/{settlement['id']}")
     assert "finality violation" in undone["reversal"]["reason"]
-    assert {k: v for k, v in undone.items() if k != "reversal"} == {
-        k: v for k, v in settlement.items() if k != "reversal"
+    assert undone["version"] == settlement["version"] + 1
+    beside = {"reversal", "version"}
+    assert {k: v for k, v in undone.items() if k not in beside} == {
+        k: v for k, v in settlement.items() if k not in beside
     }
     types = [e["type"] for e in await shop.api.events()]
     assert types.count("settlement.reversed") == types.count("invoice.reversed") == 1

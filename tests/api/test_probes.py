@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from chains.errors import ChainError, HistoryPruned, MethodUnsupported, Rejected, Transient
+from chains.errors import ChainError, HistoryPruned, MethodUnsupported, Rejected
 from settler.metrics import Metrics
-from settler.runtime.watching import TickWatcher, WatchedChain
-from settler.stages.opening import Refused, ServesAnotherChain
+from settler.runtime.watching import TickWatcher
 from tests.api.conftest import BASE, Api
 
 
@@ -52,7 +51,7 @@ async def test_metrics__is_prometheus_text(api: Api) -> None:
 @pytest.fixture
 def watcher(api: Api) -> TickWatcher:
     api.health.expect_chain("base")
-    known = {"base": WatchedChain(chain_id=BASE, provider="rpc.example")}
+    known = {"base": BASE}
     return TickWatcher(db=api.db, metrics=Metrics(api.clock, version="0"), health=api.health, chains=known)
 
 
@@ -70,25 +69,3 @@ async def test_readyz__a_provider_that_refuses_us__is_503_at_once(
     assert f"the provider refuses what it is asked ({error.label})" in reasons[0]["reason"]
     assert "3f9a" not in reasons[0]["reason"]
     assert not api.health.chain("base").is_provider_up
-
-
-async def test_readyz__a_provider_that_is_silent_after_a_refusal__says_that_instead(
-    api: Api, watcher: TickWatcher
-) -> None:
-    await watcher.after_tick("watch", "base", "fatal", Rejected("no"))
-    await watcher.after_tick("watch", "base", "transient", Transient("connection refused"))
-    assert (await api.get("/readyz", status=503))["reasons"] == [{"chain": "base", "reason": "no provider answers"}]
-
-
-@pytest.mark.parametrize(
-    ("error", "is_up"), [(ServesAnotherChain("serves 1"), False), (Refused("decimals() answers 6"), True)]
-)
-async def test_provider__that_serves_another_chain__is_not_up(
-    api: Api, watcher: TickWatcher, error: Refused, is_up: bool
-) -> None:
-    """`settler_rpc_provider_up` is 1 while the provider answers and serves the right chain; a wrong token is not its
-    fault."""
-    await watcher.after_tick("open", "base", "transient", Transient("connection refused"))
-    await watcher.after_tick("open", "base", "refused", error)
-    assert api.health.chain("base").is_provider_up is is_up
-    assert (await api.get("/readyz", status=503))["reasons"] == [{"chain": "base", "reason": f"refused: {error}"}]

@@ -57,7 +57,8 @@ async def rows(settings: ChainSettings, reader: SimulatedReader, *, now: datetim
 
 async def test_findings__all_well(acme: ChainSettings, chain: SimulatedChain) -> None:
     found = await rows(acme, SimulatedReader(chain))
-    assert list(found) == ["chain id", "head", "tag safe", "tag finalized", "log range", "token ACME"]
+    assert list(found) == ["chain id", "head", "tag safe", "tag finalized", "log range", "receipts", "token ACME"]
+    assert found.pop("receipts").startswith("note: block 300 cannot be proven: how chain 424242 hashes its receipts")
     assert all(row.startswith("ok: ") for row in found.values())
     assert found["head"] == "ok: block 300, 3 s old"
     assert found["log range"] == "ok: 301 blocks in one eth_getLogs (all there are)"
@@ -215,8 +216,8 @@ def test_check__node_down__is_a_row_and_exit_1(settler: Shell) -> None:
     ran = settler("check")
     assert ran.code == 1
     header, row = ran.out.splitlines()
-    assert header.split() == ["CHAIN", "CHECK", "RESULT", "DETAIL"]
-    assert row.split()[:3] == ["local", "rpc", "wrong"]
+    assert header.split() == ["CHAIN", "PROVIDER", "CHECK", "RESULT", "DETAIL"]
+    assert row.split()[:4] == ["local", "127.0.0.1", "rpc", "wrong"]
     assert ran.err == ""
 
 

@@ -33,7 +33,7 @@ def test_load__variables__override_the_file(tmp_path: Path) -> None:
     assert settings.invoices.expires_in_s == 60
     assert settings.webhooks.allow_private_addresses
     assert settings.runtime.drain_timeout_s == 2.5
-    assert base.provider == "elsewhere.example"
+    assert base.providers == ("elsewhere.example",)
     assert base.finality == Depth(blocks=7)
     assert [t.symbol for t in base.tokens] == ["USDC", "EURC"]
 
@@ -48,7 +48,7 @@ def test_load__variables__reach_keys_with_hyphens_and_capitals(tmp_path: Path) -
             "SETTLER__CHAINS__PRIVATE__TOKEN__ACME__DECIMALS": "18",
         },
     )
-    assert settings.chains["base-sepolia"].provider == "b.example"
+    assert settings.chains["base-sepolia"].providers == ("b.example",)
     assert settings.chains["private"].tokens[0].decimals == 18
 
 
@@ -61,7 +61,7 @@ def test_load__file_variable__reads_a_secret(tmp_path: Path) -> None:
     secret = tmp_path / "rpc"
     secret.write_text("https://from-a-file.example/key\n")
     settings = read(tmp_path, BASE, {"SETTLER__CHAINS__BASE__RPC_FILE": str(secret)})
-    assert settings.chains["base"].rpc.get_secret_value() == "https://from-a-file.example/key"
+    assert settings.chains["base"].rpc[0].get_secret_value() == "https://from-a-file.example/key"
 
 
 @pytest.mark.parametrize(

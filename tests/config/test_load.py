@@ -36,8 +36,29 @@ def test_load__known_chain__brings_its_facts_along(tmp_path: Path) -> None:
     assert base.finality_policy() == ByTag(tag=Tag.FINALIZED)
     assert base.start_block == "latest"
     assert base.poll_interval_s == 1.0
-    assert base.provider == "base.example"
-    assert base.rpc.get_secret_value() == RPC
+    assert base.providers == ("base.example",)
+    assert [url.get_secret_value() for url in base.rpc] == [RPC]
+    assert (base.quorum, base.proof) == (1, "none")
+
+
+def test_load__several_providers__are_named_by_their_hosts_and_two_must_agree(tmp_path: Path) -> None:
+    urls = ["https://a.example/1", "wss://b.example/2", "https://a.example/3", "http://A.example:1/4"]
+    base = read(tmp_path, BASE.replace(f'"{RPC}"', str(urls))).chains["base"]
+    assert base.providers == ("a.example", "b.example", "a.example#2", "a.example#3")
+    assert [url.get_secret_value() for url in base.rpc] == urls
+    assert base.quorum == 2
+    assert read(tmp_path, BASE.replace(f'"{RPC}"', str(urls)) + "quorum = 4\n").chains["base"].quorum == 4
+
+
+def test_load__proof__is_the_default_where_recorded_blocks_of_a_main_net_were_proven(tmp_path: Path) -> None:
+    ethereum = BASE.replace("chains.base", "chains.ethereum")
+    assert read(tmp_path, ethereum).chains["ethereum"].proof == "receipts"
+    assert read(tmp_path, ethereum + 'proof = "none"\n').chains["ethereum"].proof == "none"
+    assert read(tmp_path, BASE + 'proof = "receipts"\n').chains["base"].proof == "receipts"
+    anvil = BASE.replace("chains.base]", "chains.anvil]").replace('tokens = ["USDC"]', "") + (
+        '[chains.anvil.token.ACME]\naddress = "0x5FbDB2315678afecb367f032d93F642f64180aa3"\ndecimals = 6\n'
+    )
+    assert read(tmp_path, anvil).chains["anvil"].proof == "none"
 
 
 def test_load__unknown_chain__takes_what_is_given(tmp_path: Path) -> None:

@@ -67,10 +67,18 @@ OWN = f'[chains.base.token.ACME]\naddress = "{ACME}"\ndecimals = 6\n'
         # later versions
         ('[policy]\ndepeg_floor = "0.985"\n' + BASE, "policy.depeg_floor", "this version has no price feeds yet"),
         (BASE + "tiers = []\n", "chains.base.tiers", "this version has no amount tiers yet"),
-        (BASE + "quorum = 2\n", "chains.base.quorum", "2: this version asks one provider; write 1"),
-        (BASE + 'proof = "receipts"\n', "chains.base.proof", "this version has no proofs yet"),
-        (BASE.replace(f'"{RPC}"', f'["{RPC}", "{RPC}"]'), "chains.base.rpc", "2 URLs: this version takes one provider"),
-        (BASE.replace("https://", "wss://"), "chains.base.rpc", "WebSocket URLs are not in this version"),
+        # providers
+        (BASE + "quorum = 2\n", "chains.base.quorum", "2 providers cannot agree where rpc has 1; add providers"),
+        (BASE + "quorum = 0\n", "chains.base.quorum", "0 is out of range"),
+        (BASE + 'proof = "trust me"\n', "chains.base.proof", "is not known"),
+        (
+            BASE.replace("base]", "zksync]").replace("USDC", "USDC.e") + 'proof = "receipts"\n',
+            "chains.zksync.proof",
+            'is not possible: chain 324 has no receipts to prove',
+        ),
+        (BASE.replace(f'"{RPC}"', f'["{RPC}", "{RPC}"]'), "chains.base.rpc[1]", "is the same URL as rpc[0]"),
+        (BASE + "rpc_max_rps = 0\n", "chains.base.rpc_max_rps", "0 is out of range"),
+        (BASE + "rpc_max_in_flight = 0\n", "chains.base.rpc_max_in_flight", "0 is out of range"),
         # a chain
         (BASE + "chain_id = 1\n", "chains.base.chain_id", "1 is not the id of Base, which is 8453"),
         (BASE + 'chain_id = "base"\n', "chains.base.chain_id", "'base' is not a whole number"),
@@ -81,9 +89,15 @@ OWN = f'[chains.base.token.ACME]\naddress = "{ACME}"\ndecimals = 6\n'
             "chains.my base",
             "is no name for a chain",
         ),
-        ('[chains.base]\ntokens = ["USDC"]\n', "chains.base.rpc", "is missing; give the http(s):// URL"),
+        ('[chains.base]\ntokens = ["USDC"]\n', "chains.base.rpc", "is missing; give the http(s):// or ws(s):// URL"),
         (BASE.replace(RPC, ""), "chains.base.rpc", "is empty"),
-        (BASE.replace(RPC, "ftp://base.example"), "chains.base.rpc", "must be http:// or https://"),
+        (
+            BASE.replace(RPC, "ftp://base.example"),
+            "chains.base.rpc",
+            "must be http:// or https://, ws:// or wss://",
+        ),
+        (BASE.replace(RPC, "wss:///key"), "chains.base.rpc", "names no host after wss://"),
+        (BASE.replace(RPC, "ws+unix://base.example"), "chains.base.rpc", "this one has scheme 'ws+unix'"),
         (BASE.replace(f'"{RPC}"', "8545"), "chains.base.rpc", "neither a URL in quotes nor a list"),
         (BASE + 'start_block = "earliest"\n', "chains.base.start_block", "'earliest' is no start"),
         (BASE + "start_block = -1\n", "chains.base.start_block", "-1 is no start"),
@@ -153,12 +167,12 @@ def test_load__everything_wrong__is_said_at_once(tmp_path: Path) -> None:
         [chains.base]
         chain_id = 1
         finality = 0
-        quorum = 2
+        quorum = 0
         tokens = ["USDC", "NOPE"]
         [chains.base.token.ACME]
         address = "0x12"
         [chains.other]
-        rpc = "wss://other.example"
+        rpc = "tcp://other.example"
         tokens = ["USDC"]
     """
     assert sorted(problems(tmp_path, text)) == [

@@ -39,7 +39,7 @@ async def settled_invoice(world: World, amount: str = "100") -> Invoice:
 
 async def look_until_halted(world: World, on: str = "anvil") -> None:
     for _ in range(VIOLATION_SIGHTINGS - 1):
-        with pytest.raises(NodeInconsistent, match="is settled, and the node shows another one"):
+        with pytest.raises(NodeInconsistent, match="is settled, and another one is shown"):
             await world.chains[on].settle.tick()
         assert not (await world.state(on)).is_halted
     await world.chains[on].settle.tick()

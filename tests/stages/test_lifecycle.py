@@ -15,8 +15,8 @@ from chains.simulated import SimFaults, SimulatedReader
 from settler.domain.finality import ByTag
 from settler.domain.invoices import Allocation, Invoice, TransferStatus, UnmatchedReason
 from settler.domain.settlement import InvoicePolicy, LatePolicy
+from settler.stages.looking import TagUnusable
 from settler.stages.opening import open_chain
-from settler.stages.settle import TagUnusable
 from settler.storage import schema
 from settler.storage.engine import Database
 from tests.support.world import World, token
@@ -385,21 +385,22 @@ async def test_tag__retracted__what_is_final_stays_so(db: Database) -> None:
     assert await world.status(invoice) == "settled"
 
 
+async def forget_cursors(db: Database, chain_id: ChainId) -> None:
+    """As though the chain had never been opened."""
+    cursors = ("scanned_number", "scanned_hash", "scanned_time", "settled_number", "settled_hash", "settled_time")
+    row = sa.update(schema.chains).where(schema.chains.c.chain_id == chain_id)
+    async with db.write() as conn:
+        await conn.execute(row.values(dict.fromkeys(cursors)))
+
+
 async def test_start_block_above_the_final_height__an_ordinary_reorg_halts_nothing(db: Database) -> None:
     """Found by reading: `start_block = <the head>` put the settled height where nothing is final, and the next reorg
     of one block was taken for a finality violation."""
     world = await World.on(db)
     where = await world.add_chain("base", tokens=[token(chain_id=OTHER)], seed=2)
-    async with db.write() as conn:
-        await conn.execute(
-            sa.update(schema.chains).where(schema.chains.c.chain_id == OTHER).values(settled_number=None)
-        )
+    await forget_cursors(db, OTHER)
     setup = replace(where.setup, start_block=where.chain.head.number)
-    async with db.write() as conn:
-        cursors = ("scanned_number", "scanned_hash", "scanned_time", "settled_number", "settled_hash", "settled_time")
-        cleared = dict.fromkeys(cursors)
-        await conn.execute(sa.update(schema.chains).where(schema.chains.c.chain_id == OTHER).values(cleared))
-    await open_chain(setup, reader=where.reader, db=db, clock=world.clock)
+    await open_chain(setup, pool=where.providers, db=db, clock=world.clock)
     assert (await world.state("base")).settled_number == where.chain.head.number - 3
     where.chain.reorg(2, length=3)
     for _ in range(5):
@@ -410,9 +411,10 @@ async def test_start_block_above_the_final_height__an_ordinary_reorg_halts_nothi
 
 async def test_start_block_not_mined_yet__waits(db: Database) -> None:
     world = await World.on(db)
+    await forget_cursors(db, world.it.setup.chain_id)
     setup = replace(world.it.setup, start_block=BlockNumber(1_000))
     with pytest.raises(BlockNotFound, match="not mined yet"):
-        await open_chain(setup, reader=world.it.reader, db=db, clock=world.clock)
+        await open_chain(setup, pool=world.it.providers, db=db, clock=world.clock)
 
 
 # Nodes that are not to be trusted
@@ -442,7 +444,7 @@ class Bent:
 
 def bend(world: World) -> Bent:
     bent = Bent(world.it.reader)
-    world.it.reader = cast("SimulatedReader", bent)  # stands in for it, and passes all else on
+    world.it.readers = [cast("SimulatedReader", bent)]  # stands in for it, and passes all else on
     world.restart()
     return bent
 
@@ -484,7 +486,7 @@ async def test_second_reading_leaves_out_what_the_first_saw__is_asked_again(db: 
     await world.watch()
     assert await world.status(invoice) == "processing"
     world.it.reader.faults = SimFaults(empty_logs_rate=1.0)
-    with pytest.raises(NodeInconsistent, match="leaves out"):
+    with pytest.raises(NodeInconsistent, match="are left out"):
         await world.settle()
     assert [t.status for t in await world.transfers()] == [TransferStatus.DETECTED]
     world.it.reader.faults = SimFaults()

@@ -8,6 +8,7 @@ world.pay(invoice, "100"); world.mine(); await world.catch_up()
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -16,8 +17,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from chains.model import Address, BlockNumber, ChainId, Token
+from chains.pool import Pool
 from chains.simulated import SimulatedReader
 from chains.simulated_chain import START_TIME, SimTransfer, SimTx, SimulatedChain
+from chains.spans import WindowedReader
+from chains.standing import Standing
 from settler.clock import FakeClock
 from settler.domain.drafting import ChainOffer, InvoiceDefaults, InvoiceRequest, OptionRequest, draft
 from settler.domain.finality import Depth, FinalityPolicy
@@ -47,13 +51,15 @@ def token(symbol: str = "USDC", *, chain_id: ChainId = CHAIN_ID, decimals: int =
 
 
 class Counted:
-    """`settler.stages.effects.Effects` that remembers."""
+    """`settler.stages.effects.Effects` and `chains.pool.PoolObserver` that remember."""
 
     def __init__(self) -> None:
         self.transfers: list[tuple[str, str, str]] = []
         self.settled_amounts: list[tuple[str, str, int]] = []
         self.reversals = 0
         self.reorgs: list[int] = []
+        self.disagreements: Counter[str] = Counter()
+        """By provider."""
 
     def transfer(self, chain: str, token: str, allocation: str) -> None:
         self.transfers.append((chain, token, allocation))
@@ -75,6 +81,13 @@ class Counted:
         assert chain
         self.reorgs.append(depth_blocks)
 
+    def on_standing(self, standing: Standing) -> None:
+        assert standing.is_up or standing.reason
+
+    def on_disagreement(self, provider: str, what: str) -> None:
+        assert what
+        self.disagreements[provider] += 1
+
 
 @dataclass
 class ChainWorld:
@@ -82,10 +95,18 @@ class ChainWorld:
 
     setup: ChainSetup
     chain: SimulatedChain
-    reader: SimulatedReader
+    readers: list[SimulatedReader]
+    """One a provider, in order of preference."""
+    providers: Pool
     watch: Watch
     settle: Settle
     pool: list[SimTx] = field(default_factory=list)
+    """Transactions not mined yet."""
+
+    @property
+    def reader(self) -> SimulatedReader:
+        """The only provider's, or the first's."""
+        return self.readers[0]
 
 
 class World:
@@ -108,9 +129,19 @@ class World:
         policy: InvoicePolicy = STRICT,
         start_at: int = 5,
         seed: int = 1,
+        providers: int = 1,
+        quorum: int = 1,
     ) -> World:
         world = cls(db, policy)
-        await world.add_chain("anvil", tokens=tokens, finality=finality, start_at=start_at, seed=seed)
+        await world.add_chain(
+            "anvil",
+            tokens=tokens,
+            finality=finality,
+            start_at=start_at,
+            seed=seed,
+            providers=providers,
+            quorum=quorum,
+        )
         return world
 
     async def add_chain(
@@ -121,36 +152,50 @@ class World:
         finality: FinalityPolicy = DEPTH_3,
         start_at: int = 5,
         seed: int = 1,
+        providers: int = 1,
+        quorum: int = 1,
     ) -> ChainWorld:
         chain_id = tokens[0].chain_id
         chain = SimulatedChain(seed=seed, chain_id=chain_id)
         chain.mine_empty(start_at)
-        setup = ChainSetup(name=name, chain_id=chain_id, tokens=tuple(tokens), finality=finality, start_block="latest")
+        setup = ChainSetup(
+            name=name,
+            chain_id=chain_id,
+            tokens=tuple(tokens),
+            finality=finality,
+            start_block="latest",
+            quorum=quorum,
+        )
         for t in tokens:
             chain.add_token(t)
-        reader = SimulatedReader(chain)
+        readers = [SimulatedReader(chain, name=f"node-{n}", seed=n) for n in range(providers)]
         async with self.db.write() as conn:
             await chains.register(conn, chain_id=chain_id, name=name, tokens=tokens, now=self.clock.now())
-        await open_chain(setup, reader=reader, db=self.db, clock=self.clock)
-        made = self._made(setup, chain, reader)
+        made = self._made(setup, chain, readers)
+        await open_chain(setup, pool=made.providers, db=self.db, clock=self.clock)
         self.chains[name] = made
         return made
 
     def restart(self) -> None:
         """A new process: nothing in memory survives but the database."""
         for name, c in self.chains.items():
-            remade = self._made(c.setup, c.chain, c.reader)
+            remade = self._made(c.setup, c.chain, c.readers)
             remade.pool = c.pool
             self.chains[name] = remade
 
-    def _made(self, setup: ChainSetup, chain: SimulatedChain, reader: SimulatedReader) -> ChainWorld:
-        judgement = Judgement(policy=self.policy, finality={setup.name: str(setup.finality)})
+    def _made(self, setup: ChainSetup, chain: SimulatedChain, readers: list[SimulatedReader]) -> ChainWorld:
+        judgement = Judgement(policy=self.policy, reading={setup.name: {"finality": str(setup.finality)}})
         reporter = Reporter(self.counted, chain=setup.name, tokens=setup.tokens)
-        watch = Watch(chain=setup, reader=reader, db=self.db, clock=self.clock, judgement=judgement, reporter=reporter)
-        settle = Settle(
-            chain=setup, reader=reader, db=self.db, clock=self.clock, judgement=judgement, reporter=reporter
+        monotonic = self.clock.monotonic
+        pool = Pool(
+            [WindowedReader(reader, monotonic=monotonic) for reader in readers],
+            chain_id=setup.chain_id,
+            monotonic=monotonic,
+            observer=self.counted,
         )
-        return ChainWorld(setup=setup, chain=chain, reader=reader, watch=watch, settle=settle)
+        watch = Watch(chain=setup, pool=pool, db=self.db, clock=self.clock, judgement=judgement, reporter=reporter)
+        settle = Settle(chain=setup, pool=pool, db=self.db, clock=self.clock, judgement=judgement, reporter=reporter)
+        return ChainWorld(setup=setup, chain=chain, readers=readers, providers=pool, watch=watch, settle=settle)
 
     @property
     def it(self) -> ChainWorld:
@@ -247,7 +292,8 @@ class World:
         await _until_idle(self.chains[on].settle if on else self.it.settle)
 
     async def expire(self) -> None:
-        judgement = Judgement(policy=self.policy, finality={n: str(c.setup.finality) for n, c in self.chains.items()})
+        reading = {n: {"finality": str(c.setup.finality)} for n, c in self.chains.items()}
+        judgement = Judgement(policy=self.policy, reading=reading)
         every = tuple(t for c in self.chains.values() for t in c.setup.tokens)
         stage = Expire(
             db=self.db,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from aiohttp import web
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from settler.api.answers import ok, page, split
 from settler.api.call import Call
 from settler.api.errors import not_found
 from settler.api.queries import NoQuery, SettlementQuery
+from settler.api.views import evidence_view
 from settler.domain.ids import InvoiceId, SettlementId
-from settler.storage import reading, settlements
+from settler.domain.records import Settlement
+from settler.storage import evidence, reading, settlements
 
 
 async def list_settlements(call: Call) -> web.StreamResponse:
@@ -28,9 +31,23 @@ async def list_settlements(call: Call) -> web.StreamResponse:
 
 async def show_settlement(call: Call) -> web.StreamResponse:
     call.query(NoQuery)
-    id_ = SettlementId(call.id("stl", "settlement"))
     async with call.services.db.read() as conn:
-        settlement = await settlements.get(conn, id_)
-        if settlement is None or not call.caller.sees(settlement.merchant):
-            raise not_found(f"there is no settlement {id_}")
+        settlement = await _seen(call, conn)
         return ok((await reading.settlement_views(conn, [settlement]))[0])
+
+
+async def show_evidence(call: Call) -> web.StreamResponse:
+    call.query(NoQuery)
+    async with call.services.db.read() as conn:
+        settlement = await _seen(call, conn)
+        payments = await evidence.of_settlement(conn, settlement)
+        return ok(evidence_view(settlement, payments, await reading.render(conn)))
+
+
+async def _seen(call: Call, conn: AsyncConnection) -> Settlement:
+    """The settlement of the path. Raises `Problem` 404 if there is none that the caller may see."""
+    id_ = SettlementId(call.id("stl", "settlement"))
+    settlement = await settlements.get(conn, id_)
+    if settlement is None or not call.caller.sees(settlement.merchant):
+        raise not_found(f"there is no settlement {id_}")
+    return settlement

@@ -440,3 +440,14 @@ def _create_tables() -> None:
         sa.PrimaryKeyConstraint("settlement_id", "index", name=op.f("pk_settlement_lines")),
     )
     op.create_index("ix_settlement_lines_transfer", "settlement_lines", ["transfer_id"], unique=False)
+    op.create_table(
+        "payment_evidence",
+        sa.Column("transfer_id", sa.Text(), nullable=False),
+        sa.Column("block_hash", sa.LargeBinary(length=32), nullable=False),
+        sa.Column("sources", sa.JSON(), nullable=False),
+        sa.Column("proof", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("proof_failure", sa.Text(), nullable=True),
+        sa.Column("read_at", UtcDateTime(), nullable=False),
+        sa.ForeignKeyConstraint(["transfer_id"], ["transfers.id"], name=op.f("fk_payment_evidence_transfer_id")),
+        sa.PrimaryKeyConstraint("transfer_id", "block_hash", name=op.f("pk_payment_evidence")),
+    )

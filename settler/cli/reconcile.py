@@ -1,0 +1,184 @@
+"""`settler reconcile`: holds the records against the chain, its balances and their own books. Changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from settler.cli.breaks import break_view, print_breaks
+from settler.cli.failures import PROBLEM, USAGE, Failure
+from settler.cli.node import Rpc, node_at
+from settler.cli.opened import with_database
+from settler.cli.options import CONFIG, AsJson, Config
+from settler.cli.progress import progress
+from settler.cli.rescan import configured
+from settler.cli.text import Json, one_line, print_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from chains.model import BlockSpan
+    from chains.rpc import RpcProvider
+    from chains.spans import WindowedReader
+    from settler.config import ChainSettings, Settings
+    from settler.stages.reconcile import Reconciled
+    from settler.storage.chains import ChainState
+    from settler.storage.engine import Database
+
+ChainName = Annotated[
+    str | None, typer.Option("--chain", help="Only this chain; default: every configured one.", metavar="CHAIN")
+]
+First = Annotated[
+    int | None, typer.Option("--from", min=0, help="First block; default: the first one known.", metavar="BLOCK")
+]
+Last = Annotated[
+    int | None, typer.Option("--to", min=0, help="Last block; default: up to where it is settled.", metavar="BLOCK")
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """What the command line says."""
+
+    first: int | None
+    last: int | None
+    rpc: str | None
+    config: Path
+    as_json: bool
+
+
+def reconcile(
+    chain: ChainName = None,
+    first: First = None,
+    last: Last = None,
+    rpc: Rpc = None,
+    config: Config = CONFIG,
+    as_json: AsJson = False,
+) -> int:
+    """Compares the records with the chain and its balances, and the books with themselves; lists every break.
+
+    Asks the node given with --rpc, else the last one configured: not the one that the daemon asks first.
+    """
+    asked = _Asked(first=first, last=last, rpc=rpc, config=config, as_json=as_json)
+
+    async def work(settings: Settings, db: Database) -> list[Json]:
+        names = list(settings.chains) if chain is None else [configured(settings, chain).name]
+        if len(names) > 1 and (first, last, rpc) != (None, None, None):
+            given = "--rpc" if rpc is not None else "--from and --to"
+            raise Failure(f"--chain: {given} are of one chain; give one of {', '.join(names)}", code=USAGE)
+        return [await _reconciled(settings.chains[name], db, asked) for name in names]
+
+    found = with_database(config, work)
+    count = sum(len(each["breaks"]) + each["unlisted"] for each in found)
+    failed = [each for each in found if each["failure"]]
+    if as_json:
+        print_json({"chains": found, "breaks": count})
+    else:
+        _print(found)
+        if failed:
+            raise Failure("; ".join(f"{each['chain']}: {one_line(each['failure'])}" for each in failed))
+    return PROBLEM if count or failed else 0
+
+
+async def _reconciled(chain: ChainSettings, db: Database, asked: _Asked) -> Json:
+    import asyncio
+
+    from chains.errors import ChainError
+    from chains.holdings import Holdings
+    from settler.clock import SystemClock
+    from settler.runtime.setups import setup_of
+    from settler.stages.reconcile import Reconcile
+
+    state, span = await _range(chain, db, asked)
+    again = f"settler rescan -c {asked.config} --chain {chain.name} ".replace("{", "{{").replace("}", "}}")
+    failure = None
+    async with _provider(chain, asked.rpc) as (provider, reader):
+        check = Reconcile(
+            chain=setup_of(chain),
+            provider=reader,
+            holdings=Holdings(provider, chain_id=chain.chain_id, monotonic=SystemClock().monotonic),
+            db=db,
+            rescan=again + "--from {block} --to {block}",
+            sleep=asyncio.sleep,
+        )
+        try:
+            with progress(f"{chain.name} {span} by {provider.name}", len(span), as_json=asked.as_json) as advance:
+
+                def on_piece(found: Reconciled) -> None:
+                    advance(found.blocks, f"{found.found} transfers, {len(found.breaks) + found.unlisted} breaks")
+
+                await check.run(span, state, on_piece)
+        except ChainError as error:
+            failure = str(error)
+    found = check.found
+    tokens = {token.address: token for token in chain.tokens}
+    return {
+        "chain": chain.name,
+        "chain_id": chain.chain_id,
+        "provider": provider.name,
+        "from": span.first,
+        "to": span.last,
+        "blocks": found.blocks,
+        "transfers": found.found,
+        "matching": found.matching,
+        "before_watched": found.before_watched,
+        "balances": found.balances,
+        "breaks": [break_view(each, tokens) for each in found.breaks],
+        "unlisted": found.unlisted,
+        "notes": found.notes,
+        "failure": failure,
+    }
+
+
+async def _range(chain: ChainSettings, db: Database, asked: _Asked) -> tuple[ChainState, BlockSpan]:
+    """The chain's row and the blocks to check. Raises `Failure` for a range that is none."""
+    from chains.model import BlockNumber
+    from settler.stages.rereading import RangeRefused, checked_range
+    from settler.storage import books, chains
+
+    async with db.read() as conn:
+        state = await chains.get(conn, chain.chain_id)
+        known = await books.first_block(conn, chain.chain_id)
+    settled = 0 if state is None or state.settled_number is None else state.settled_number
+    last = settled if asked.last is None else asked.last
+    first = min(last, known or 0) if asked.first is None else asked.first
+    try:
+        span = checked_range(state, chain.name, BlockNumber(first), BlockNumber(last))
+    except RangeRefused as error:
+        raise Failure(str(error), code=USAGE) from error
+    assert state is not None, "a range is checked against the chain's row"
+    return state, span
+
+
+@asynccontextmanager
+async def _provider(chain: ChainSettings, rpc: str | None) -> AsyncIterator[tuple[RpcProvider, WindowedReader]]:
+    """The node that is asked, serving this very chain."""
+    name, url = (None, rpc) if rpc is not None else (chain.providers[-1], chain.rpc[-1].get_secret_value())
+    async with node_at(url, name=name) as node:
+        if node.chain_id != chain.chain_id:
+            whose = f"--rpc {node.name}" if rpc is not None else f"chains.{chain.name}.rpc: {node.name}"
+            raise Failure(
+                f"{whose} serves chain id {node.chain_id}, {chain.name} is {chain.chain_id}; give a node of that chain",
+                code=USAGE if rpc is not None else PROBLEM,
+            )
+        yield node.provider, node.reader
+
+
+def _print(found: list[Json]) -> None:
+    for each in found:
+        print_breaks(each["breaks"])
+        counts = (
+            f"{each['blocks']} blocks ({each['from']}..{each['to']}), {each['transfers']} transfers, "
+            f"{each['balances']} balances, {len(each['breaks']) + each['unlisted']} breaks"
+        )
+        print(f"{each['chain']}: {counts}; asked was {each['provider']}")
+        if each["unlisted"]:
+            print(f"  {each['unlisted']} more breaks are not listed")
+        if each["before_watched"]:
+            print(f"  {each['before_watched']} transfers came before their address was watched: no break")
+        for note in each["notes"]:
+            print(f"  note: {one_line(note)}")

@@ -1,0 +1,118 @@
+"""Proves that payments are in the blocks a quorum agreed on, before they settle (RULES.md section 1, Proof).
+
+the log is not in the receipts that give the block's hash      the readings are false: nothing of the span settles
+the receipts hold a wanted log that the readings lack           likewise
+nobody can say what the receipts are, or how they are hashed    recorded as final, and held: `proof_failed`
+nobody answers just now                                         the tick fails and is tried again
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Collection, Sequence
+
+from chains.errors import Disagreement, MethodUnsupported, NodeInconsistent
+from chains.model import BlockHash, LogQuery, SpanRead, Transfer, TransferIdentity
+from chains.pool import Pool
+from chains.proof import Profile, ProofFailed, ProvenBlock, Unprovable, prove_block, to_json
+from chains.reader import ChainReader
+from settler.stages.setup import ChainSetup
+from settler.storage.evidence import Evidence, PaymentEvidence
+
+PARALLEL_PROOFS = 4
+"""Blocks asked for side by side: each may be megabytes of receipts."""
+TRIES = 3
+"""Ticks in a row in which no provider's receipts fit a block, until its payments are recorded and held: either all
+nodes are wrong, or this program is about how the chain hashes them. An operator decides which."""
+
+
+class Prover:
+    """Of one chain. Without a profile nothing is proven, and the evidence says who gave the logs."""
+
+    def __init__(self, *, chain: ChainSetup, pool: Pool) -> None:
+        self._chain = chain
+        self._pool = pool
+        self._misfits: Counter[BlockHash] = Counter()
+
+    async def evidence(self, read: SpanRead, query: LogQuery, sources: tuple[str, ...]) -> Evidence:
+        """What each transfer of the reading rests on. Two calls a block that holds money.
+
+        Raises `Disagreement` if a block's receipts contradict the reading, other `ChainError` when it cannot be told
+        now.
+        """
+        by_block: defaultdict[BlockHash, list[Transfer]] = defaultdict(list)
+        for transfer in read.transfers:
+            by_block[transfer.block_hash].append(transfer)
+        found: dict[TransferIdentity, PaymentEvidence] = {}
+        profile = self._chain.proof
+        to_prove = [] if profile is None else [h for h, held in by_block.items() if any(map(_moves_money, held))]
+        proven: dict[BlockHash, ProvenBlock | str] = {}
+        for some in _batched(to_prove):
+            assert profile is not None, "nothing is to be proven without one"
+            proven |= zip(some, await asyncio.gather(*[self._proven(h, profile) for h in some]), strict=True)
+        for block_hash, held in by_block.items():
+            match proven.get(block_hash):
+                case None:
+                    evidence = dict.fromkeys((t.identity for t in held), PaymentEvidence(sources=sources))
+                case str(failure):
+                    unproven = PaymentEvidence(sources=sources, failure=failure)
+                    evidence = dict.fromkeys((t.identity for t in held), unproven)
+                case block:
+                    self._check_whole(block, held, query, sources)
+                    evidence = {t.identity: _evidence(block, t, sources) for t in held}
+            found |= evidence
+        return found
+
+    async def _proven(self, block_hash: BlockHash, profile: Profile) -> ProvenBlock | str:
+        """The block, or why nobody can prove anything in it."""
+
+        async def question(reader: ChainReader) -> ProvenBlock:
+            block, receipts = await reader.proof_material(block_hash)
+            return prove_block(block, receipts, block_hash=block_hash, profile=profile)
+
+        try:
+            (answer,) = await self._pool.ask(question)
+        except (MethodUnsupported, Unprovable) as error:
+            return str(error)
+        except NodeInconsistent as error:
+            self._misfits[block_hash] += 1
+            if self._misfits[block_hash] < TRIES:
+                raise
+            del self._misfits[block_hash]
+            return str(error)
+        self._misfits.pop(block_hash, None)
+        return answer.value
+
+    def _check_whole(
+        self, block: ProvenBlock, held: Sequence[Transfer], query: LogQuery, sources: Collection[str]
+    ) -> None:
+        """The reading has exactly the transfers that the proven receipts have. Raises `Disagreement`."""
+        true = block.transfers(self._chain.chain_id, query)
+        read = {t.identity for t in held}
+        invented = {i for i in read - true if block.has_receipt_of(i.tx_hash) or not block.lists(i.tx_hash)}
+        omitted = true - read
+        if not invented and not omitted:
+            return
+        what = f"the logs of block 0x{block.hash.hex()}: its proven receipts hold others"
+        self._pool.differed(tuple(sources), what)
+        raise Disagreement(
+            f"{', '.join(sources)} agreed on {len(invented)} transfers that are not in the receipts of block "
+            f"0x{block.hash.hex()}, and left out {len(omitted)} that are; nothing settles"
+        )
+
+
+def _evidence(block: ProvenBlock, transfer: Transfer, sources: tuple[str, ...]) -> PaymentEvidence:
+    try:
+        return PaymentEvidence(sources=sources, proof=to_json(block.prove(transfer)))
+    except ProofFailed as error:
+        # of a transaction that the node appended: no trie holds its receipt
+        return PaymentEvidence(sources=sources, failure=str(error))
+
+
+def _moves_money(transfer: Transfer) -> bool:
+    return transfer.identity.amount > 0
+
+
+def _batched(hashes: Sequence[BlockHash]) -> list[Sequence[BlockHash]]:
+    return [hashes[at : at + PARALLEL_PROOFS] for at in range(0, len(hashes), PARALLEL_PROOFS)]

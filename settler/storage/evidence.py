@@ -1,0 +1,114 @@
+"""What each final payment rests on: who gave its log, and the proof that it is in its block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from chains.model import BlockHash, TransferIdentity
+from settler.domain.ids import TransferId
+from settler.domain.invoices import TransferRecord
+from settler.domain.records import Settlement, SettlementLine
+from settler.storage import schema, transfers
+from settler.storage.sql import chunks, upsert
+
+_t = schema.payment_evidence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentEvidence:
+    sources: tuple[str, ...]
+    """Providers whose readings agreed, by name. One: it had one source."""
+    proof: Mapping[str, Any] | None = None
+    """`chains.proof.to_json`; `None` where the chain is read without proofs, or it failed."""
+    failure: str | None = None
+    """Why there is no proof although there should be one."""
+
+
+Evidence = Mapping[TransferIdentity, PaymentEvidence]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredEvidence:
+    evidence: PaymentEvidence
+    block_hash: BlockHash
+    """Of the block the payment was read in."""
+    read_at: datetime
+
+
+Stored = Mapping[TransferId, StoredEvidence]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettledPayment:
+    """A payment that a settlement rests on."""
+
+    line: SettlementLine
+    """As it was settled, with its place at that moment."""
+    transfer: TransferRecord
+    """As it stands now: elsewhere, if the chain replaced its block since."""
+    stored: StoredEvidence | None
+    """Of the block it was settled in."""
+
+
+async def add(conn: AsyncConnection, finalized: Sequence[TransferRecord], found: Evidence, *, now: datetime) -> None:
+    """Keeps the evidence of payments that became final. Read again in the same block, the newer replaces the older."""
+    rows = []
+    for t in finalized:
+        given = found[t.identity]
+        rows.append(
+            {
+                "transfer_id": t.id,
+                "block_hash": t.block_hash,
+                "sources": list(given.sources),
+                "proof": None if given.proof is None else dict(given.proof),
+                "proof_failure": given.failure,
+                "read_at": now,
+            }
+        )
+    await upsert(conn, _t, rows, key=["transfer_id", "block_hash"])
+
+
+async def of_payments(
+    conn: AsyncConnection, payments: Iterable[tuple[TransferId, BlockHash]]
+) -> dict[TransferId, StoredEvidence]:
+    """By transfer, for the blocks named; those without any are left out."""
+    wanted = dict(payments)
+    found: dict[TransferId, StoredEvidence] = {}
+    for chunk in chunks(wanted):
+        for row in await conn.execute(select(_t).where(_t.c.transfer_id.in_(chunk))):
+            if wanted[row.transfer_id] != row.block_hash:
+                continue
+            found[TransferId(row.transfer_id)] = StoredEvidence(
+                evidence=PaymentEvidence(sources=tuple(row.sources), proof=row.proof, failure=row.proof_failure),
+                block_hash=BlockHash(row.block_hash),
+                read_at=row.read_at,
+            )
+    return found
+
+
+async def of_settlement(conn: AsyncConnection, settlement: Settlement) -> list[SettledPayment]:
+    """What each of its payments rests on, in the order of its lines."""
+    recorded = await transfers.get_many(conn, {line.transfer_id for line in settlement.lines})
+    stored = await of_payments(conn, [(line.transfer_id, line.block_hash) for line in settlement.lines])
+    return [
+        SettledPayment(line=line, transfer=recorded[line.transfer_id], stored=stored.get(line.transfer_id))
+        for line in settlement.lines
+    ]
+
+
+async def unproven(conn: AsyncConnection, final: Iterable[TransferRecord]) -> frozenset[TransferId]:
+    """Those of the payments whose proof failed where they stand now."""
+    places = {t.id: t.block_hash for t in final}
+    found: set[TransferId] = set()
+    for chunk in chunks(places):
+        query = select(_t.c.transfer_id, _t.c.block_hash).where(
+            _t.c.transfer_id.in_(chunk), _t.c.proof_failure.is_not(None)
+        )
+        found |= {row.transfer_id for row in await conn.execute(query) if places[row.transfer_id] == row.block_hash}
+    return frozenset(found)
