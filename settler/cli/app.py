@@ -7,7 +7,19 @@ from typing import Annotated
 import typer
 
 from settler import __version__
-from settler.cli import api_keys, chains, check, daemon, invoices, reconcile, rescan, settlements, transfers, webhooks
+from settler.cli import (
+    api_keys,
+    bench,
+    chains,
+    check,
+    daemon,
+    invoices,
+    reconcile,
+    rescan,
+    settlements,
+    transfers,
+    webhooks,
+)
 
 app = typer.Typer(
     help="Watches chains for stablecoin transfers, matches them to invoices, and settles what is final.",
@@ -45,3 +57,4 @@ app.add_typer(settlements.app, name="settlement")
 app.add_typer(chains.app, name="chain")
 app.add_typer(webhooks.app, name="webhook")
 app.add_typer(api_keys.app, name="api-key")
+app.add_typer(bench.app, name="bench")

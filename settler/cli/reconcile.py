@@ -70,7 +70,9 @@ def reconcile(
         if len(names) > 1 and (first, last, rpc) != (None, None, None):
             given = "--rpc" if rpc is not None else "--from and --to"
             raise Failure(f"--chain: {given} are of one chain; give one of {', '.join(names)}", code=USAGE)
-        return [await _reconciled(settings.chains[name], db, asked) for name in names]
+        if len(names) == 1:
+            return [await _reconciled(settings.chains[names[0]], db, asked)]
+        return [await _one_of_several(settings.chains[name], db, asked) for name in names]
 
     found = with_database(config, work)
     count = sum(len(each["breaks"]) + each["unlisted"] for each in found)
@@ -82,6 +84,14 @@ def reconcile(
         if failed:
             raise Failure("; ".join(f"{each['chain']}: {one_line(each['failure'])}" for each in failed))
     return PROBLEM if count or failed else 0
+
+
+async def _one_of_several(chain: ChainSettings, db: Database, asked: _Asked) -> Json:
+    """Its trouble keeps nobody from the other chains."""
+    try:
+        return await _reconciled(chain, db, asked)
+    except Failure as error:
+        return _row(chain, failure=str(error))
 
 
 async def _reconciled(chain: ChainSettings, db: Database, asked: _Asked) -> Json:
@@ -114,14 +124,27 @@ async def _reconciled(chain: ChainSettings, db: Database, asked: _Asked) -> Json
                 await check.run(span, state, on_piece)
         except ChainError as error:
             failure = str(error)
-    found = check.found
+    return _row(chain, provider=provider.name, span=span, found=check.found, failure=failure)
+
+
+def _row(
+    chain: ChainSettings,
+    *,
+    provider: str | None = None,
+    span: BlockSpan | None = None,
+    found: Reconciled | None = None,
+    failure: str | None,
+) -> Json:
+    from settler.stages.reconcile import Reconciled
+
+    found = found or Reconciled()
     tokens = {token.address: token for token in chain.tokens}
     return {
         "chain": chain.name,
         "chain_id": chain.chain_id,
-        "provider": provider.name,
-        "from": span.first,
-        "to": span.last,
+        "provider": provider,
+        "from": None if span is None else span.first,
+        "to": None if span is None else span.last,
         "blocks": found.blocks,
         "transfers": found.found,
         "matching": found.matching,
@@ -170,6 +193,8 @@ async def _provider(chain: ChainSettings, rpc: str | None) -> AsyncIterator[tupl
 
 def _print(found: list[Json]) -> None:
     for each in found:
+        if each["provider"] is None:
+            continue  # its failure says all there is
         print_breaks(each["breaks"])
         counts = (
             f"{each['blocks']} blocks ({each['from']}..{each['to']}), {each['transfers']} transfers, "

@@ -6,8 +6,7 @@ import asyncio
 import itertools
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,8 @@ from chains.address import to_checksum
 from chains.model import Address
 from settler import devchain, logs
 from settler.anvil import CHAIN_ID, Anvil, find_anvil
-from settler.config import load
 from settler.demo.table import Screen
-from settler.runtime.supervisor import daemon
+from settler.runtime.embedded import embedded
 
 PORT = 8080
 """The API's, if it is free."""
@@ -77,7 +75,7 @@ async def tell(*, invoices: int, exit_when_settled: bool, anvil: str | None) -> 
                     decimals=DECIMALS,
                 )
             )
-            async with _running(config) as (address, stop), aiohttp.ClientSession(address) as api:
+            async with embedded(config) as (address, stop), aiohttp.ClientSession(address) as api:
                 console.print(
                     f"settler runs on SQLite, its API on {address}; final is what {FINAL_AFTER_BLOCKS} blocks stand on"
                 )
@@ -93,25 +91,6 @@ async def tell(*, invoices: int, exit_when_settled: bool, anvil: str | None) -> 
                     console.print("it keeps running; Ctrl-C ends it and everything it started")
                     await stop.wait()
     return 0
-
-
-@asynccontextmanager
-async def _running(config: Path) -> AsyncIterator[tuple[str, asyncio.Event]]:
-    """The daemon, from the configuration file an operator would write; its API's address and its stop."""
-    stop = asyncio.Event()
-    listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    run = asyncio.create_task(
-        daemon(load(config, {}), stop=stop, on_listening=listening.set_result), name="demo daemon"
-    )
-    try:
-        first: list[asyncio.Future[Any]] = [run, listening]
-        await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
-        if run.done():
-            run.result()
-        yield listening.result(), stop
-    finally:
-        stop.set()
-        await run
 
 
 async def _play(console: Console, node: Anvil, token: Address, api: aiohttp.ClientSession, count: int) -> bool:

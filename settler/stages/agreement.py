@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar, assert_never
 
-from chains.errors import Disagreement
+from chains.errors import Disagreement, QuorumLost
 from chains.model import BlockNumber, BlockRef, Tag
 from chains.pool import Pool
 from chains.quorum import Agreed, Undecided, judge
@@ -56,14 +56,20 @@ class Agreement(Generic[T]):
     async def ask_on(self, *, at_most: int | None = None) -> Believed[T] | None:
         """Asks those that are missing for a quorum, `at_most` so many of them now. `None`: more are to be asked.
 
-        Raises `Disagreement` when all have answered and too few alike.
+        Raises `Disagreement` when all that can be asked have answered, and too few alike.
         """
         missing = max(1, self._quorum - len(self._answers))
         count = missing if at_most is None else min(missing, at_most)
-        for answer in await self._pool.ask(
-            self._question, count=count, but_not=tuple(self._answers), reaching=self._reaching
-        ):
-            self._answers[answer.source] = answer.value
+        has_others = True
+        try:
+            for answer in await self._pool.ask(
+                self._question, count=count, but_not=tuple(self._answers), reaching=self._reaching
+            ):
+                self._answers[answer.source] = answer.value
+        except QuorumLost:
+            if len(self._answers) < self._quorum:
+                raise
+            has_others = False
         verdict = judge({name: self._gist(value) for name, value in self._answers.items()}, self._quorum)
         match verdict:
             case Agreed(by=by, against=against):
@@ -71,7 +77,7 @@ class Agreement(Generic[T]):
                 self._pool.agreed(by)
                 return Believed(value=self._answers[by[0]], sources=by)
             case Undecided(parties=parties):
-                if len(self._answers) >= len(self._pool.names):
+                if not has_others or len(self._answers) >= len(self._pool.names):
                     self._pool.disputed(tuple(self._answers), self._what)
                     sides = " against ".join(" and ".join(party) for party in parties)
                     raise Disagreement(

@@ -5,12 +5,15 @@ Done at every start, so that a node that changed behind its URL, or a mistyped a
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from chains.address import to_checksum
 from chains.errors import BlockNotFound, ChainError, NodeInconsistent, QuorumLost
 from chains.model import BlockNumber, BlockRef, Tag, Token, TokenFacts
 from chains.pool import Pool
+from chains.reader import ChainReader
 from settler.clock import Clock
-from settler.domain.finality import ByTag, final_height, tag_fault
+from settler.domain.finality import ByTag, TagFault, final_height, tag_fault
 from settler.stages.agreement import agreed_headers
 from settler.stages.setup import ChainSetup
 from settler.storage import chains
@@ -99,25 +102,46 @@ async def _final(chain: ChainSetup, pool: Pool, *, quorum: int) -> tuple[BlockRe
     """The head and the final height that `quorum` providers have reached. Proves that the finality tag can be used."""
     policy = chain.finality
     tag = policy.tag if isinstance(policy, ByTag) else Tag.LATEST
-    answers = await pool.ask(lambda reader: reader.headers([Tag.LATEST, tag]), count=quorum)
-    if len(answers) < quorum:
-        raise QuorumLost(f"{quorum} providers must agree where to begin, {len(answers)} can be asked")
     found: list[tuple[BlockRef, BlockNumber | None]] = []
-    for answer in answers:
-        head, tagged = answer.value
+    faults: dict[str, TagFault] = {}
+    asked: list[str] = []
+    while len(found) < quorum:
+        try:
+            answers = await pool.ask(_newest_and(tag), count=quorum - len(found), but_not=asked)
+        except QuorumLost as error:
+            if not faults:
+                raise
+            told = "; ".join(dict.fromkeys(fault.value for fault in faults.values()))
+            raise Refused(
+                f"chains.{chain.name}.finality is {policy}, but that tag cannot be settled on: {told} "
+                f"({', '.join(faults)}); choose another node, or a number of blocks"
+            ) from error
+        for answer in answers:
+            asked.append(answer.source)
+            head, tagged = answer.value
+            fault = _fault(chain, head, tagged)
+            if fault is not None:
+                faults[answer.source] = fault
+                continue
+            final = final_height(policy, head=head.number, tagged=None if tagged is None else tagged.number)
+            found.append((head, final))
+    return min(found, key=lambda each: (each[0].number, each[1] or 0))
+
+
+def _newest_and(tag: Tag) -> Callable[[ChainReader], Awaitable[tuple[BlockRef, BlockRef | None]]]:
+    async def question(reader: ChainReader) -> tuple[BlockRef, BlockRef | None]:
+        head, tagged = await reader.headers([Tag.LATEST, tag])
         if head is None:
             raise NodeInconsistent("the node answers no latest block")
-        if isinstance(policy, ByTag):
-            fault = tag_fault(
-                head=head, tagged=tagged, is_instant=chain.is_instant, stuck_after_s=chain.tag_stuck_after_s
-            )
-            if fault is not None:
-                raise Refused(
-                    f"chains.{chain.name}.finality is {policy.tag}, but that tag cannot be settled on: {fault} "
-                    f"({answer.source}); choose another node, or a number of blocks"
-                )
-        found.append((head, final_height(policy, head=head.number, tagged=None if tagged is None else tagged.number)))
-    return min(found, key=lambda each: (each[0].number, each[1] or 0))
+        return head, tagged
+
+    return question
+
+
+def _fault(chain: ChainSetup, head: BlockRef, tagged: BlockRef | None) -> TagFault | None:
+    if not isinstance(chain.finality, ByTag):
+        return None
+    return tag_fault(head=head, tagged=tagged, is_instant=chain.is_instant, stuck_after_s=chain.tag_stuck_after_s)
 
 
 async def _begin(chain: ChainSetup, pool: Pool, head: BlockRef, final: BlockNumber | None) -> BlockRef:

@@ -19,7 +19,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
-from chains.errors import BlockNotFound, NodeInconsistent
+from chains.errors import BlockNotFound, ChainError, Disagreement, NodeInconsistent
 from chains.logs_window import next_span
 from chains.model import BlockHash, BlockNumber, BlockRef, BlockSpan, LogQuery, SpanRead
 from chains.pool import Pool
@@ -60,7 +60,7 @@ class _Reading:
     """Spans that are being read by one provider after another. Forgotten whenever anything goes wrong."""
 
     settled_hash: BlockHash
-    """It goes on from there, and is void once the cursor has moved."""
+    """It goes on from there."""
     final: BlockNumber
     """The final height looked up last. Never taken from the database: a head somebody once claimed must not make
     blocks final later."""
@@ -97,6 +97,8 @@ class Settle:
         self._final: BlockNumber | None = None
         """The final height a quorum named last and that is not read up to yet; forgotten likewise."""
         self._reading: _Reading | None = None
+        self._kept_for: BlockHash | None = None
+        """The settled block that all these go with: once another worker moved or halted the chain, they are void."""
 
     async def is_awaited(self) -> bool:
         """Whether any payment waits for this stage: then it should look at every poll, else now and then is enough."""
@@ -115,9 +117,11 @@ class Settle:
         assert state is not None and state.is_started, f"{self._chain.name} was not opened"
         if state.is_halted:
             return Progress(has_more=False, facts={"state": "halted"})
+        if self._kept_for != state.settled_hash:
+            looks, final, reading = {}, None, None
         if reading is None and final is not None and final > _settled(state).number:
             reading = await self._begun(state, final)
-        if reading is not None and reading.settled_hash == state.settled_hash:
+        if reading is not None:
             return await self._read(state, reading)
         return await self._look(state, looks)
 
@@ -128,16 +132,27 @@ class Settle:
         settled = _settled(state)
         chain = self._chain
         missing = max(1, chain.quorum - len(looks))
-        answers = await self._pool.ask(
-            lambda reader: look(reader, chain, settled),
-            count=missing if await self.is_awaited() else 1,
-            but_not=tuple(looks),
-        )
+        try:
+            answers = await self._pool.ask(
+                lambda reader: look(reader, chain, settled),
+                count=missing if await self.is_awaited() else 1,
+                but_not=tuple(looks),
+            )
+        except ChainError:
+            if len(looks) < chain.quorum:
+                raise
+            # others might have said more, and cannot: it is for those who spoke to settle
+            answers = []
         looks |= {answer.source: answer.value for answer in answers}
-        seen = weigh(looks, chain=chain, settled=settled, has_others=len(looks) < len(self._pool.names))
+        has_others = bool(answers) and len(looks) < len(self._pool.names)
+        try:
+            seen = weigh(looks, chain=chain, settled=settled, has_others=has_others)
+        except Disagreement:
+            self._pool.disputed(tuple(looks), f"block {settled.number}, which is settled")
+            raise
         match seen:
             case AskOn():
-                self._looks = looks
+                self._looks, self._kept_for = looks, settled.hash
                 return Progress(has_more=True, facts={"asked": len(looks)})
             case Replaced():
                 return await self._suspect(state)
@@ -164,7 +179,7 @@ class Settle:
             self._final_seen_at = self._clock.monotonic()
         if final is None or final <= _settled(state).number:
             return Progress(has_more=False, facts={"final": state.final_number or 0})
-        self._final = final
+        self._final, self._kept_for = final, state.settled_hash
         return Progress(has_more=True, facts={"final": final})
 
     async def _suspect(self, state: ChainState) -> Progress:
@@ -213,7 +228,7 @@ class Settle:
         believed = await reading.agreement.ask_on(at_most=1 if is_idle else None)
         facts: dict[str, int | str] = {"span": f"{reading.spans[0].first}..{reading.spans[-1].last}"}
         if believed is None:
-            self._reading = reading
+            self._reading, self._kept_for = reading, reading.settled_hash
             return Progress(has_more=True, facts=facts)
         anchor = believed.value[0].anchor
         assert anchor is not None, "a reading without its anchor raises"
@@ -226,7 +241,7 @@ class Settle:
             proofs = await self._prover.evidence(read, reading.query, believed.sources)
             state = await self._commit(state, read, proofs, facts)
         if reading.spans[-1].last < reading.final:
-            self._final = reading.final
+            self._final, self._kept_for = reading.final, state.settled_hash
         return Progress(has_more=self._final is not None, facts=facts)
 
     async def _check_omissions(self, state: ChainState, read: SpanRead) -> None:

@@ -9,7 +9,7 @@ async with open_shop(tmp_path) as shop:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +78,7 @@ class Shop:
 async def open_shop(
     folder: Path,
     *,
-    rpc: str | None = None,
+    rpc: str | Sequence[str] | None = None,
     node: Anvil | None = None,
     finality: int | str = FINALITY,
     invoices: Mapping[str, int | str] | None = None,

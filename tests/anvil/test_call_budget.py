@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 
-from tests.anvil.shop import Shop
+from settler.anvil import Anvil, find_anvil
+from tests.anvil.shop import Shop, open_shop
 from tests.support.daemon import Metrics, show, until
 from tests.support.rpc_proxy import RpcProxy
 
@@ -23,13 +27,26 @@ def calls(metrics: Metrics) -> float:
     return metrics.total("settler_rpc_requests_total", chain="anvil")
 
 
-@pytest.mark.parametrize("blocks_a_look", [0, 1, 7, 40])
-async def test_idle__at_most_three_calls_a_tick(blocks_a_look: int, proxied: tuple[Shop, RpcProxy]) -> None:
-    shop, proxy = proxied
+@pytest.mark.parametrize(("blocks_a_look", "providers"), [(0, 1), (1, 1), (7, 1), (40, 1), (0, 3), (1, 3), (7, 3)])
+async def test_idle__at_most_three_calls_a_tick(blocks_a_look: int, providers: int, tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        node = await stack.enter_async_context(Anvil(find_anvil(), no_mining=True))
+        proxies = [await stack.enter_async_context(RpcProxy(node.url)) for _ in range(providers)]
+        urls = [proxy.url for proxy in proxies]
+        await idle_for_a_while(
+            await stack.enter_async_context(open_shop(tmp_path, node=node, rpc=urls)), proxies, blocks_a_look
+        )
+
+
+def asked_of(proxies: Sequence[RpcProxy]) -> Counter[str]:
+    return sum((proxy.calls for proxy in proxies), Counter())
+
+
+async def idle_for_a_while(shop: Shop, proxies: Sequence[RpcProxy], blocks_a_look: int) -> None:
     for _ in range(3):
         await shop.api.create("100.00")  # addresses to look out for, that nobody pays
     await shop.finish()
-    before, asked_before = await shop.api.metrics(), proxy.calls.copy()
+    before, asked_before = await shop.api.metrics(), asked_of(proxies)
 
     async def look() -> Metrics:
         if blocks_a_look:
@@ -39,7 +56,7 @@ async def test_idle__at_most_three_calls_a_tick(blocks_a_look: int, proxied: tup
     after = await until(
         look, lambda m: ticks(m, "watch") >= ticks(before, "watch") + TICKS, what="ticks", every_s=0.02
     )  # fmt: skip
-    asked: Counter[str] = proxy.calls - asked_before
+    asked = asked_of(proxies) - asked_before
 
     made, ticked = calls(after) - calls(before), ticks(after, *STAGES) - ticks(before, *STAGES)
     # a tick under way at either end is counted on one side only
@@ -52,6 +69,6 @@ async def test_idle__at_most_three_calls_a_tick(blocks_a_look: int, proxied: tup
         assert asked["eth_getLogs"] == 0, "no new blocks, nothing to read"
     looks = ticks(after, "watch") - ticks(before, "watch")
     show(
-        f"{blocks_a_look} blocks a look: {made:.0f} calls in {ticked:.0f} ticks ({looks:.0f} of watch), "
-        f"{made / ticked:.2f} a tick"
+        f"{blocks_a_look} blocks a look, {len(proxies)} providers: {made:.0f} calls in {ticked:.0f} ticks "
+        f"({looks:.0f} of watch), {made / ticked:.2f} a tick"
     )

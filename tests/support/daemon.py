@@ -55,13 +55,15 @@ class TokenTable:
 
 @dataclass(frozen=True, kw_only=True)
 class ChainTable:
-    rpc: str
+    rpc: str | Sequence[str]
     tokens: Sequence[TokenTable]
     name: str = "anvil"
     chain_id: int = 31337
     finality: int | str = 3
     start_block: int | str = 0
     poll_interval_s: float = 0.1
+    quorum: int | None = None
+    proof: str | None = None
 
 
 def write_config(
@@ -82,9 +84,11 @@ def write_config(
     lines.append(extra)
     for chain in chains:
         lines += [
-            f"[chains.{chain.name}]", f"chain_id = {chain.chain_id}", f'rpc = "{chain.rpc}"',
+            f"[chains.{chain.name}]", f"chain_id = {chain.chain_id}", f"rpc = {json.dumps(chain.rpc)}",
             f"start_block = {json.dumps(chain.start_block)}", f"finality = {json.dumps(chain.finality)}",
             f"poll_interval_s = {chain.poll_interval_s}",
+            *([] if chain.quorum is None else [f"quorum = {chain.quorum}"]),
+            *([] if chain.proof is None else [f"proof = {json.dumps(chain.proof)}"]),
         ]  # fmt: skip
         for token in chain.tokens:
             lines += [
