@@ -34,11 +34,11 @@ check: $(VENV) ## format, lint, types, import rules, unit and property tests: un
 	@$(BIN)/ruff check --quiet $(CODE)
 	@$(BIN)/mypy --no-error-summary
 	@out=$$($(BIN)/lint-imports --no-logo 2>&1) || { echo "$$out" >&2; exit 1; }
-	@$(BIN)/pytest -n $(WORKERS) -m 'not ($(SLOW))' $(PYTEST_ARGS)
+	@$(BIN)/pytest -n $(WORKERS) -m 'not ($(SLOW))' --hypothesis-profile=quick $(PYTEST_ARGS)
 
 .PHONY: test
 test: check $(NODE) ## everything: `make check`, then the tests with anvil, PostgreSQL and the whole program
-	@$(BIN)/pytest -n $(WORKERS) -m '$(SLOW)' $(PYTEST_ARGS)
+	@$(BIN)/pytest -n $(WORKERS) -m '$(SLOW) or hypothesis' $(PYTEST_ARGS)
 
 .PHONY: format
 format: $(VENV) ## format the code and repair what the linter can repair

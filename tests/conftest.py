@@ -9,22 +9,41 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from settler.anvil import Anvil, find_anvil
 
 pytest_plugins = ["tests.support.db"]
 
+# How long an example takes is no finding. `make check` looks at fewer of them; `make test` then at all.
+settings.register_profile("full", max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("quick", settings.get_profile("full"), max_examples=15)
+settings.load_profile("full")
+
 SLOW_DIRECTORIES = ("anvil", "postgres", "e2e")
 SLOW_FILES = (
-    "api/test_never_5xx.py",
+    "api/",
     "chains/test_rpc.py",
     "cli/test_bad_input.py",
     "cli/test_commands.py",
+    "cli/test_money.py",
     "cli/test_process.py",
+    "cli/test_reread.py",
+    "cli/test_verify.py",
     "stages/test_dispatch.py",
+    "stages/test_halt.py",
+    "stages/test_lifecycle.py",
+    "stages/test_matching.py",
+    "stages/test_liars.py",
     "stages/test_model.py",
+    "stages/test_proving.py",
+    "stages/test_quorum_settling.py",
+    "stages/test_reconcile.py",
+    "stages/test_rescan.py",
     "storage/test_engine.py",
+    "storage/test_migrations.py",
     "storage/test_query_plans.py",
+    "storage/test_types.py",
     "webhook/test_send.py",
     "webhook/test_sign.py",
 )
@@ -46,7 +65,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         path = item.path.relative_to(here)
         directory = path.parts[0]
-        if path.as_posix() in SLOW_FILES:
+        if path.as_posix().startswith(SLOW_FILES):
             item.add_marker("slow")
         if directory in SLOW_DIRECTORIES:
             item.add_marker(directory)

@@ -25,21 +25,21 @@ from aiohttp import web
 from settler import __version__
 from settler.api.app import make_app, serve
 from settler.clock import Clock, SystemClock
-from settler.config import ChainSettings, Settings
+from settler.config import Settings
 from settler.health import MAX_TICK_SILENCE_S, Health
 from settler.logs import get_logger
 from settler.metrics import ChainCalls, Metrics
 from settler.runtime.chain_tasks import ChainParts, run_chain
 from settler.runtime.loop import Loop, Stage
 from settler.runtime.loop import run as run_loop
-from settler.runtime.providers import ProviderWatcher, head_wakers, make_pool, proof_profile, provider_view
+from settler.runtime.providers import ProviderWatcher, head_wakers, make_pool, provider_view
+from settler.runtime.setups import judgement_of, setup_of
 from settler.runtime.tally import TallyingObserver
 from settler.runtime.watching import Gauges, TickWatcher
 from settler.stages.dispatch import Dispatch
 from settler.stages.effects import Reporter
 from settler.stages.expire import Expire
 from settler.stages.mute import Mute
-from settler.stages.setup import ChainSetup, Judgement
 from settler.stages.tidy import Tidy
 from settler.storage import migrate
 from settler.storage.engine import Database, StorageUnavailable
@@ -50,10 +50,6 @@ EXPIRE_EVERY_S = 2.0
 DISPATCH_EVERY_S = 0.5
 GAUGES_EVERY_S = 5.0
 TIDY_EVERY_S = 600.0
-INSTANT_FINALITY_S = 2.0
-"""A chain known to be final within this: its finality tag may equal the head."""
-TAG_STUCK_AFTER_S = 86_400.0
-"""At least; on chains known to need longer, four times their longest usual time to finality."""
 
 LOOPS_SHARE = 0.8
 """Of the drain, at most, for ticks under way."""
@@ -194,10 +190,7 @@ async def _check_schema(db: Database) -> None:
 async def _chain_parts(process: _Process) -> AsyncIterator[dict[str, ChainParts]]:
     """What each chain's loops are made of; closes the providers at the end."""
     configured = process.settings.chains
-    judgement = Judgement(
-        policy=process.settings.invoice_policy(),
-        reading={name: _applied(chain) for name, chain in configured.items()},
-    )
+    judgement = judgement_of(process.settings)
     watcher = TickWatcher(
         db=process.db,
         metrics=process.metrics,
@@ -223,7 +216,7 @@ async def _chain_parts(process: _Process) -> AsyncIterator[dict[str, ChainParts]
             stack.push_async_callback(pool.close)
             wake = asyncio.Event()
             parts[name] = ChainParts(
-                setup=_setup(chain),
+                setup=setup_of(chain),
                 pool=pool,
                 head_seen=wake,
                 head_wakers=head_wakers(chain, wake),
@@ -241,26 +234,6 @@ async def _chain_parts(process: _Process) -> AsyncIterator[dict[str, ChainParts]
 
 def _observed(metrics: Metrics, chain: str, provider: str) -> TallyingObserver:
     return TallyingObserver(ChainCalls(metrics, chain=chain, provider=provider))
-
-
-def _applied(chain: ChainSettings) -> dict[str, object]:
-    """Under what the chain settles, as each settlement keeps it."""
-    return {"finality": str(chain.finality), "quorum": chain.quorum, "proof": chain.proof}
-
-
-def _setup(chain: ChainSettings) -> ChainSetup:
-    slowest_s = chain.facts.typical_finality_s[1] if chain.facts is not None else 0.0
-    return ChainSetup(
-        name=chain.name,
-        chain_id=chain.chain_id,
-        tokens=chain.tokens,
-        finality=chain.finality,
-        start_block=chain.start_block,
-        quorum=chain.quorum,
-        proof=proof_profile(chain),
-        is_instant=chain.facts is not None and slowest_s <= INSTANT_FINALITY_S,
-        tag_stuck_after_s=max(TAG_STUCK_AFTER_S, 4 * slowest_s),
-    )
 
 
 async def _serve_api(process: _Process, chains: Mapping[str, ChainParts]) -> web.AppRunner:

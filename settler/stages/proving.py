@@ -2,6 +2,8 @@
 
 the log is not in the receipts that give the block's hash      the readings are false: nothing of the span settles
 the receipts hold a wanted log that the readings lack           likewise
+the header has another time than the readings                   likewise
+the node names other transactions for the same logs             another is asked
 nobody can say what the receipts are, or how they are hashed    recorded as final, and held: `proof_failed`
 nobody answers just now                                         the tick fails and is tried again
 """
@@ -10,10 +12,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Sequence, Set
 
 from chains.errors import Disagreement, MethodUnsupported, NodeInconsistent
-from chains.model import BlockHash, LogQuery, SpanRead, Transfer, TransferIdentity
+from chains.model import BlockHash, BlockRef, LogQuery, SpanRead, Transfer, TransferIdentity
 from chains.pool import Pool
 from chains.proof import Profile, ProofFailed, ProvenBlock, Unprovable, prove_block, to_json
 from chains.reader import ChainReader
@@ -50,7 +52,12 @@ class Prover:
         proven: dict[BlockHash, ProvenBlock | str] = {}
         for some in _batched(to_prove):
             assert profile is not None, "nothing is to be proven without one"
-            proven |= zip(some, await asyncio.gather(*[self._proven(h, profile) for h in some]), strict=True)
+            asking = [self._proven(h, by_block[h], query, profile) for h in some]
+            # all are waited for: what goes on behind a tick that failed, the next tick would ask again beside it
+            for block_hash, outcome in zip(some, await asyncio.gather(*asking, return_exceptions=True), strict=True):
+                if isinstance(outcome, BaseException):
+                    raise outcome
+                proven[block_hash] = outcome
         for block_hash, held in by_block.items():
             match proven.get(block_hash):
                 case None:
@@ -59,17 +66,22 @@ class Prover:
                     unproven = PaymentEvidence(sources=sources, failure=failure)
                     evidence = dict.fromkeys((t.identity for t in held), unproven)
                 case block:
-                    self._check_whole(block, held, query, sources)
+                    self._check_whole(block, read.blocks[block_hash], held, query, sources)
                     evidence = {t.identity: _evidence(block, t, sources) for t in held}
             found |= evidence
         return found
 
-    async def _proven(self, block_hash: BlockHash, profile: Profile) -> ProvenBlock | str:
+    async def _proven(
+        self, block_hash: BlockHash, held: Sequence[Transfer], query: LogQuery, profile: Profile
+    ) -> ProvenBlock | str:
         """The block, or why nobody can prove anything in it."""
+        read = {t.identity for t in held}
 
         async def question(reader: ChainReader) -> ProvenBlock:
             block, receipts = await reader.proof_material(block_hash)
-            return prove_block(block, receipts, block_hash=block_hash, profile=profile)
+            proven = prove_block(block, receipts, block_hash=block_hash, profile=profile)
+            _check_names(proven.transfers(self._chain.chain_id, query), read, block_hash)
+            return proven
 
         try:
             (answer,) = await self._pool.ask(question)
@@ -85,9 +97,22 @@ class Prover:
         return answer.value
 
     def _check_whole(
-        self, block: ProvenBlock, held: Sequence[Transfer], query: LogQuery, sources: Collection[str]
+        self,
+        block: ProvenBlock,
+        header: BlockRef,
+        held: Sequence[Transfer],
+        query: LogQuery,
+        sources: Collection[str],
     ) -> None:
-        """The reading has exactly the transfers that the proven receipts have. Raises `Disagreement`."""
+        """The reading has exactly the transfers that the proven receipts have, at the time that the header has. Raises
+        `Disagreement`.
+        """
+        if block.timestamp_s != header.time.timestamp():
+            self._pool.differed(tuple(sources), f"the time of block 0x{block.hash.hex()}: its header has another")
+            raise Disagreement(
+                f"{', '.join(sources)} gave block 0x{block.hash.hex()} another time than its header has; "
+                "nothing settles"
+            )
         true = block.transfers(self._chain.chain_id, query)
         read = {t.identity for t in held}
         invented = {i for i in read - true if block.has_receipt_of(i.tx_hash) or not block.lists(i.tx_hash)}
@@ -100,6 +125,21 @@ class Prover:
             f"{', '.join(sources)} agreed on {len(invented)} transfers that are not in the receipts of block "
             f"0x{block.hash.hex()}, and left out {len(omitted)} that are; nothing settles"
         )
+
+
+def _check_names(true: Set[TransferIdentity], read: Set[TransferIdentity], block_hash: BlockHash) -> None:
+    """Receipts do not hold the hash of their transaction: beside true ones a node may list any. Raises
+    `NodeInconsistent` where that alone is what differs, so that another is asked.
+    """
+    missing, extra = Counter(map(_unnamed, true - read)), Counter(map(_unnamed, read - true))
+    if missing and missing == extra:
+        raise NodeInconsistent(
+            f"the receipts of block 0x{block_hash.hex()} are right, but not in the transactions their logs were read in"
+        )
+
+
+def _unnamed(identity: TransferIdentity) -> tuple[object, ...]:
+    return (identity.token, identity.sender, identity.recipient, identity.amount)
 
 
 def _evidence(block: ProvenBlock, transfer: Transfer, sources: tuple[str, ...]) -> PaymentEvidence:

@@ -166,19 +166,18 @@ TAMPERED = {
 @pytest.mark.parametrize("what", TAMPERED)
 async def test_verify__tampered_row__says_so(proving: Shop, what: str) -> None:
     settlement = await settled(proving)
-    undo = _tamper(proving, TAMPERED[what])
-    try:
-        code, found = await run(proving, "settlement", "verify", settlement["id"])
-        assert (code, found["is_verified"]) == (1, False)
-        (payment,) = found["payments"]
-        assert payment["proof"] == "failed"
-        assert "its proof does not hold" in payment["detail"]
-        assert bool(found["contradictions"]) is (what == "amount of the settlement")
-        code, table = await people(proving, "settlement", "verify", settlement["id"], "--rpc", proving.node.url)
-        assert code == 1, "a node's word does not heal a proof that fails"
-        assert f"{settlement['id']}: NOT verified" in table
-    finally:
-        undo()
+    config = tampered(proving, TAMPERED[what])
+    verify = ("settlement", "verify", settlement["id"])
+    done = await asyncio.to_thread(cli, *verify, "--json", config=config)
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["is_verified"]) == (1, False)
+    (payment,) = found["payments"]
+    assert payment["proof"] == "failed"
+    assert "its proof does not hold" in payment["detail"]
+    assert bool(found["contradictions"]) is (what == "amount of the settlement")
+    done = await asyncio.to_thread(cli, *verify, "--rpc", proving.node.url, config=config)
+    assert (done.returncode, done.stderr) == (1, ""), "a node's word does not heal a proof that fails"
+    assert f"{settlement['id']}: NOT verified" in done.stdout
 
 
 async def test_verify__without_a_proof__goes_by_the_nodes_word(shop: Shop) -> None:
@@ -231,22 +230,18 @@ async def test_payments_to_nobodys_address__are_none_of_ours(shop: Shop) -> None
     assert (code, found["chains"][0]["transfers"]) == (0, 0)
 
 
-def _tamper(shop: Shop, statement: str) -> Any:
-    """As somebody with the database's password would, past the triggers; returns what puts all of it back."""
-    path = shop.config.parent / "settler.db"
-    tables = ("payment_evidence", "settlement_lines", "transfers")
-    with closing(sqlite3.connect(path, timeout=30)) as db, db:
-        triggers = db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
-        kept = {table: db.execute(f"SELECT * FROM {table}").fetchall() for table in tables}
-        for name, _ in triggers:
-            db.execute(f"DROP TRIGGER {name}")
-        assert db.execute(statement).rowcount == 1
-
-    def undo() -> None:
-        with closing(sqlite3.connect(path, timeout=30)) as db, db:
-            for table, rows in kept.items():
-                db.executemany(f"REPLACE INTO {table} VALUES ({','.join('?' * len(rows[0]))})", rows)
-            for _, sql in triggers:
-                db.execute(sql)
-
-    return undo
+def tampered(shop: Shop, statement: str) -> Path:
+    """The configuration of a copy of the database, changed as somebody with its password would: past the triggers."""
+    folder = shop.config.parent / "tampered"
+    folder.mkdir()
+    with (
+        closing(sqlite3.connect(shop.config.parent / "settler.db")) as db,
+        closing(sqlite3.connect(folder / "settler.db", isolation_level=None)) as copy,
+    ):
+        db.backup(copy)
+        for (name,) in copy.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            copy.execute(f"DROP TRIGGER {name}")
+        assert copy.execute(statement).rowcount == 1
+    config = folder / "settler.toml"
+    config.write_text(shop.config.read_text().replace(str(shop.config.parent), str(folder)))
+    return config

@@ -6,8 +6,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest_asyncio
+import sqlalchemy as sa
 
-from settler.storage import chains
+from settler.storage import chains, schema
 from settler.storage.api_keys import Scope
 from settler.storage.engine import Database
 from tests.api.conftest import Api, Start
@@ -48,6 +49,29 @@ async def test_invoice__paid_and_settled__shows_its_payment_and_settlement(api: 
     assert (await api.get(f"/v1/settlements?invoice_id={shown['id']}"))["data"] == [settlement]
     assert (await api.get("/v1/settlements?invoice_id=inv_none"))["data"] == []
     assert (await api.get("/v1/settlements?merchant=other"))["data"] == []
+
+
+async def test_evidence__of_a_settlement__is_what_each_payment_rests_on(api: Api, world: World) -> None:
+    settlement = (await api.get("/v1/settlements"))["data"][0]
+    shown = await api.get(f"/v1/settlements/{settlement['id']}/evidence")
+    assert (shown["settlement_id"], shown["invoice_id"]) == (settlement["id"], settlement["invoice_id"])
+    assert shown["is_reversed"] is False
+    (payment,), (line,) = shown["payments"], settlement["payments"]
+    same = ("transfer_id", "chain", "chain_id", "tx_hash", "log_index", "block_number", "block_hash", "token_address",
+            "payer", "pay_to")  # fmt: skip
+    assert {name: payment[name] for name in same} == {name: line[name] for name in same}
+    assert (payment["amount_base"], payment["ordinal"], payment["sources"]) == ("101000000", 0, ["node-0"])
+    assert (payment["proof"], payment["proof_failure"], payment["is_transaction_proven"]) == (None, None, None)
+    assert payment["not_shown"] == ["payment", "tx_hash", "log_index", "block_is_canonical"]
+    assert payment["read_at"].endswith("Z")
+
+    async with api.db.write() as conn:
+        await conn.execute(sa.update(schema.payment_evidence).values(proof={"transaction_path": None}))
+    (proven,) = (await api.get(f"/v1/settlements/{settlement['id']}/evidence"))["payments"]
+    assert (proven["proof"], proven["is_transaction_proven"]) == ({"transaction_path": None}, False)
+    assert proven["not_shown"] == ["tx_hash", "log_index", "block_is_canonical"]
+    await api.refused("GET", "/v1/settlements/stl_01kjmma2g0ge4f94hcy47t12sp/evidence", 404)
+    await api.refused("GET", "/v1/settlements/7/evidence", 404)
 
 
 async def test_transfers__filters__show_what_fits(api: Api) -> None:
@@ -98,11 +122,13 @@ async def test_a_bound_key__sees_its_payments_and_not_the_suspense(api: Api) -> 
     await api.get(f"/v1/transfers/{by_amount['7.00']}", key=ours)
     await api.refused("GET", f"/v1/transfers/{by_amount['5.00']}", 404, key=ours)
     await api.get(f"/v1/settlements/{settlement}", key=ours)
+    await api.get(f"/v1/settlements/{settlement}/evidence", key=ours)
 
     for path in ("/v1/transfers", "/v1/settlements", "/v1/invoices", "/v1/events"):
         assert (await api.get(path, key=theirs))["data"] == []
     await api.refused("GET", f"/v1/transfers/{by_amount['7.00']}", 404, key=theirs)
     await api.refused("GET", f"/v1/settlements/{settlement}", 404, key=theirs)
+    await api.refused("GET", f"/v1/settlements/{settlement}/evidence", 404, key=theirs)
 
 
 async def test_events__carry_the_objects_as_they_were_shown(api: Api) -> None:
