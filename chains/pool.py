@@ -4,7 +4,8 @@ whoever needs several to compare.
 What it promises beside `ChainReader`:
 
 - providers are asked in the order of preference; one that fails rests and another is asked in its place, at once;
-- one that rests is not asked, unless all of them rest: the last one is never switched off;
+- one that rests is not asked, unless all of them rest, or a quorum cannot do without it: the last one is never
+  switched off;
 - one whose chain id is wrong is removed, and says so; its id is asked again before it is ever used again;
 - one that showed a lower head a moment ago is not asked for what lies above it;
 - the head is the one a strict majority has reached, not the highest;
@@ -65,7 +66,7 @@ class PoolObserver(Protocol):
         ...
 
     def on_disagreement(self, provider: str, what: str) -> None:
-        """It answered otherwise than the others."""
+        """It answered otherwise than the others, or contradicted itself."""
         ...
 
 
@@ -128,14 +129,19 @@ class Pool:
         count: int = 1,
         but_not: Collection[str] = (),
         reaching: BlockNumber | None = None,
+        is_needed: bool = False,
     ) -> list[Answer[T]]:
         """Answers of up to `count` different providers, none of `but_not`, in order of preference.
 
         At least one, maybe fewer than `count`: providers that failed were replaced by others while there were any.
+        `is_needed`: where too few others are left, those are asked too that rest for what they did, not those that
+        asked for it; what they say is only believed where another says the same.
+
         If all that could be asked failed, raises an error that may pass, if any of them is such, else that of the most
-        preferred; `BlockNotFound` if none has reached the block `reaching`, `QuorumLost` if none is left to be asked.
+        preferred; `BlockNotFound` if none has reached the block `reaching`; `QuorumLost` if none is left to be asked
+        beside `but_not`, or they failed.
         """
-        left = self._to_ask(but_not, reaching)
+        left = self._to_ask(but_not, reaching, is_needed=is_needed)
         answers: list[Answer[T]] = []
         errors: list[ChainError] = []
         while left and len(answers) < count:
@@ -150,7 +156,10 @@ class Pool:
                     answers.append(Answer(source=member.name, value=outcome))
         if answers:
             return answers
-        raise _worst(errors)
+        error = _worst(errors)
+        if but_not and is_needed and not isinstance(error, BlockNotFound):
+            raise QuorumLost(self._who_is_missing(but_not)) from error
+        raise error
 
     def agreed(self, names: Collection[str]) -> None:
         """They gave the answer that is believed."""
@@ -287,6 +296,8 @@ class Pool:
             value = await question(member)
         except ChainError as error:
             failure = error
+            if isinstance(error, NodeInconsistent) and len(self._members) > 1:
+                self._observer.on_disagreement(member.name, str(error))
             self._change(member, lambda standing, now: standing.failed(failure, now))
             return _Failed(error)
         self._change(member, lambda standing, now: standing.answered(now - started, now))
@@ -319,15 +330,19 @@ class Pool:
 
         return sorted(self._members, key=rank)
 
-    def _to_ask(self, but_not: Collection[str], reaching: BlockNumber | None) -> list[_Member]:
+    def _to_ask(
+        self, but_not: Collection[str], reaching: BlockNumber | None, *, is_needed: bool = False
+    ) -> list[_Member]:
         now = self._monotonic()
         ordered = self._in_order()
         awake = [m for m in ordered if not m.standing.is_resting(now)]
         if not awake:
             awake = [min(ordered, key=lambda member: member.standing.rest_left_s(now))]
+        if is_needed:
+            awake += [m for m in ordered if m not in awake and m.standing.may_help(now)]
         left = [m for m in awake if m.name not in but_not]
         if not left:
-            raise QuorumLost(self._who_is_missing(but_not, now))
+            raise QuorumLost(self._who_is_missing(but_not))
         if reaching is None:
             return left
         able = [m for m in left if not m.standing.lacks(reaching, now)]
@@ -335,7 +350,8 @@ class Pool:
             raise BlockNotFound(f"none of {', '.join(m.name for m in left)} has reached block {reaching}")
         return able
 
-    def _who_is_missing(self, but_not: Collection[str], now: float) -> str:
+    def _who_is_missing(self, but_not: Collection[str]) -> str:
+        now = self._monotonic()
         away = [
             f"{m.name} for {m.standing.rest_left_s(now):.0f} s ({m.standing.reason})"
             for m in self._members
@@ -376,7 +392,7 @@ class _Member:
             if header is not None and asked is Tag.LATEST:
                 self.standing.shows(header.number, self._monotonic())
             elif header is not None:
-                self.standing.reached(header.number, self._monotonic())
+                self.standing.reached(header.number)
         return found
 
     async def read_span(self, span: BlockSpan, query: LogQuery, *, anchor: BlockNumber | None = None) -> SpanRead:
@@ -386,7 +402,7 @@ class _Member:
             if self.standing.head is not None and self.standing.head >= span.last:
                 self.standing.shows(BlockNumber(span.last - 1), self._monotonic())
             raise
-        self.standing.reached(read.end.number, self._monotonic())
+        self.standing.reached(read.end.number)
         return read
 
     async def proof_material(self, block_hash: BlockHash) -> tuple[WireBlock, Sequence[WireReceipt]]:

@@ -30,8 +30,12 @@ DIFFERED_WEIGHT = 3
 DISTRUST_AT = 9
 """Three differences running, or more of them than one in four answers: then it is not an accident."""
 
-HEAD_FRESH_S = 10.0
-"""As long a provider is held to the head it showed: until then it is not asked for a block above it."""
+HEAD_FRESH_S = 2.0
+"""As long a provider is held to the head it showed: until then it is not asked for a block above it. Quick chains are
+eight blocks on by then, and one asked once a minute would be missed as the third voice of a dispute.
+"""
+IN_NEED_EVERY_S = 2.0
+"""How often a resting one is tried while nothing can settle without it."""
 LATENCY_SHARE = 0.2
 """Weight of the newest answer in the running mean."""
 
@@ -63,6 +67,7 @@ class Standing:
         self.heard_at = float("-inf")
         self._head_at = float("-inf")
         self._rests_until = float("-inf")
+        self._asked_to_rest = False
         self._failures = 0
         self._differences = 0
 
@@ -79,6 +84,10 @@ class Standing:
         """Not to be asked now, unless nobody else is left."""
         return now < self._rests_until
 
+    def may_help(self, now: float) -> bool:
+        """It may be asked although it rests, where too few others are left: unless it asked for that rest itself."""
+        return not self._asked_to_rest and now - self.heard_at >= IN_NEED_EVERY_S
+
     def rest_left_s(self, now: float) -> float:
         return max(0.0, self._rests_until - now)
 
@@ -88,10 +97,10 @@ class Standing:
 
     # -- told ----------------------------------------------------------------------------------------------------------
 
-    def reached(self, number: BlockNumber, now: float) -> None:
-        """It has this block."""
-        if self.head is None or number >= self.head:
-            self.shows(number, now)
+    def reached(self, number: BlockNumber) -> None:
+        """It has this block, and maybe others above it."""
+        if self.head is None or number > self.head:
+            self.head, self._head_at = number, float("-inf")
 
     def shows(self, head: BlockNumber, now: float) -> None:
         """It calls this its newest block; lower than before when it is several nodes, or fell back."""
@@ -122,6 +131,7 @@ class Standing:
                 self._failures += 1
                 asked_s = min(MAX_ASKED_REST_S, error.retry_after_s or 0.0)
                 self._turn(State.RESTING, "it asks to be asked less", now, rest_s=max(asked_s, self._growing_s()))
+                self._asked_to_rest = True
             case Rejected():
                 self._turn(
                     State.RESTING,
@@ -154,6 +164,7 @@ class Standing:
             state, reason = self.state, self.reason
         self.state, self.reason = state, reason
         if state is State.UP:
+            self._asked_to_rest = False
             self._rests_until = now
             return
         # several questions may fail at once: the longest rest counts, a `Retry-After` among them

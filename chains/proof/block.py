@@ -12,7 +12,7 @@ from chains.model import Address, BaseUnits, BlockHash, ChainId, LogQuery, Trans
 from chains.proof import rlp, trie
 from chains.proof.errors import ProofFailed
 from chains.proof.evidence import ReceiptProof, position_of, read_logs, verify
-from chains.proof.header import RECEIPTS_ROOT, TRANSACTIONS_ROOT, encode_header
+from chains.proof.header import RECEIPTS_ROOT, TIMESTAMP, TRANSACTIONS_ROOT, encode_header
 from chains.proof.keccak import keccak
 from chains.proof.profile import Profile, Status
 from chains.proof.receipt import encode_receipt
@@ -62,7 +62,6 @@ class ProvenBlock:
         verify(proof, transfer)
         return proof
 
-
     def transfers(self, chain_id: ChainId, query: LogQuery) -> frozenset[TransferIdentity]:
         """All transfers the query wants in this block, by its receipts: a reading that lacks one left it out."""
         return frozenset(
@@ -71,6 +70,15 @@ class ProvenBlock:
             for identity in _transfers_of(chain_id, TxHash(tx_hash), receipt)
             if query.wants(identity)
         )
+
+    @property
+    def timestamp_s(self) -> int:
+        """Seconds since 1970, by the header."""
+        fields = rlp.decode(self.header)
+        assert isinstance(fields, list), "a header is a list: it was encoded as one"
+        timestamp = fields[TIMESTAMP]
+        assert isinstance(timestamp, bytes), "a quantity was encoded there"
+        return int.from_bytes(timestamp, "big")
 
     def has_receipt_of(self, tx_hash: TxHash) -> bool:
         """The transaction is listed at a position that has a receipt in the trie."""

@@ -14,6 +14,7 @@ from chains.proof.wire import WireBlock
 RECEIPTS_ROOT = 5
 TRANSACTIONS_ROOT = 4
 NUMBER = 8
+TIMESTAMP = 11
 LEAST_FIELDS = 15
 """A header of Frontier; each fork since has added at the end."""
 

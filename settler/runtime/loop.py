@@ -71,8 +71,9 @@ async def run(loop: Loop, stop: asyncio.Event) -> None:
         if loop.is_done():
             return
         if error is None:
-            failures = 0
             assert progress is not None, "a tick that did not fail has progress"
+            if not progress.is_partial:
+                failures = 0
             pause = 0.0 if progress.has_more else await _pause(loop)
         else:
             failures += 1

@@ -63,7 +63,11 @@ class Agreement(Generic[T]):
         has_others = True
         try:
             for answer in await self._pool.ask(
-                self._question, count=count, but_not=tuple(self._answers), reaching=self._reaching
+                self._question,
+                count=count,
+                but_not=tuple(self._answers),
+                reaching=self._reaching,
+                is_needed=True,
             ):
                 self._answers[answer.source] = answer.value
         except QuorumLost:

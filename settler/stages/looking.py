@@ -44,6 +44,8 @@ class Final:
     """`number` is final as far as a quorum says; `None`: nothing is yet."""
 
     number: BlockNumber | None
+    head: BlockNumber | None
+    """The head that a quorum has reached; `None`: too few have what we settled."""
     block: BlockRef | None
     """Its header, where one came with the answers."""
     against: tuple[str, ...]
@@ -88,7 +90,7 @@ def weigh(
             return AskOn()
         if set(shown.values()) <= {settled.hash}:
             # the others lag: that is no news
-            return Final(number=None, block=None, against=())
+            return Final(number=None, head=None, block=None, against=())
         raise Disagreement(f"providers show different blocks at the settled height {settled.number}; nothing settles")
     if shown[verdict.by[0]] != settled.hash:
         return Replaced(by=verdict.by)
@@ -108,8 +110,10 @@ def weigh(
         # one of them lags: the others may say more
         return AskOn()
     tagged = looks[name].tagged
+    heads = sorted((looks[each].head.number for _, each in heights), reverse=True)
     return Final(
         number=number,
+        head=heads[chain.quorum - 1],
         block=tagged if tagged is not None and tagged.number == number else None,
         against=verdict.against,
     )

@@ -107,7 +107,7 @@ async def _final(chain: ChainSetup, pool: Pool, *, quorum: int) -> tuple[BlockRe
     asked: list[str] = []
     while len(found) < quorum:
         try:
-            answers = await pool.ask(_newest_and(tag), count=quorum - len(found), but_not=asked)
+            answers = await pool.ask(_newest_and(tag), count=quorum - len(found), but_not=asked, is_needed=True)
         except QuorumLost as error:
             if not faults:
                 raise

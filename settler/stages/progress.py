@@ -10,5 +10,7 @@ from dataclasses import dataclass, field
 class Progress:
     has_more: bool
     """There is work left now: tick again without sleeping."""
+    is_partial: bool = False
+    """Nothing came of it yet, it is to be gone on with: trouble that follows is the trouble of before."""
     facts: Mapping[str, int | str] = field(default_factory=dict)
     """Counts and spans for the tick's canonical log line, e.g. `{"span": "100..140", "transfers": 3}`."""

@@ -137,6 +137,7 @@ class Settle:
                 lambda reader: look(reader, chain, settled),
                 count=missing if await self.is_awaited() else 1,
                 but_not=tuple(looks),
+                is_needed=True,
             )
         except ChainError:
             if len(looks) < chain.quorum:
@@ -153,7 +154,7 @@ class Settle:
         match seen:
             case AskOn():
                 self._looks, self._kept_for = looks, settled.hash
-                return Progress(has_more=True, facts={"asked": len(looks)})
+                return Progress(has_more=True, is_partial=True, facts={"asked": len(looks)})
             case Replaced():
                 return await self._suspect(state)
             case Final():
@@ -165,22 +166,24 @@ class Settle:
         self._sightings = 0
         self._pool.differed(seen.against, f"block {state.settled_number}, which is settled")
         final = seen.number
-        if final is not None and final > (state.final_number or 0):
-            # less than before is a lagging node: the final height never goes back
+        known = state.final_number or 0
+        # less than before is a lagging node: the final height goes back only from above the head, where none can be
+        is_made_up = seen.head is not None and known > seen.head
+        if final is not None and (final > known or is_made_up):
             async with self._db.write() as conn:
                 await chains.advance(
                     conn,
                     state,
                     now=self._clock.now(),
                     guard=("final_number", "settled_number", "halted_at"),
-                    final_number=final,
+                    final_number=max(final, _settled(state).number),
                     final_time=state.final_time if seen.block is None else seen.block.time,
                 )
             self._final_seen_at = self._clock.monotonic()
         if final is None or final <= _settled(state).number:
             return Progress(has_more=False, facts={"final": state.final_number or 0})
         self._final, self._kept_for = final, state.settled_hash
-        return Progress(has_more=True, facts={"final": final})
+        return Progress(has_more=True, is_partial=True, facts={"final": final})
 
     async def _suspect(self, state: ChainState) -> Progress:
         """A quorum shows another block where we settled. Raises `NodeInconsistent` until it did several ticks running;
@@ -229,7 +232,7 @@ class Settle:
         facts: dict[str, int | str] = {"span": f"{reading.spans[0].first}..{reading.spans[-1].last}"}
         if believed is None:
             self._reading, self._kept_for = reading, reading.settled_hash
-            return Progress(has_more=True, facts=facts)
+            return Progress(has_more=True, is_partial=True, facts=facts)
         anchor = believed.value[0].anchor
         assert anchor is not None, "a reading without its anchor raises"
         if anchor.hash != reading.settled_hash:

@@ -75,7 +75,8 @@ class Watch:
             if head.hash != cursor.hash:
                 return await self._walk_back(state, head)
             return Progress(has_more=False, facts={"head": head.number})
-        if state.final_number is not None and state.final_number - cursor.number > CATCH_UP_BLOCKS:
+        # a final height above the head was made up once: it must not keep this stage from reading
+        if min(state.final_number or 0, head.number) - cursor.number > CATCH_UP_BLOCKS:
             return Progress(has_more=False, facts={"state": "catching up", "head": head.number})
         is_next = head.number == cursor.number + 1
         if has_looked and not (is_next and len(self._pool.names) == 1):
@@ -88,15 +89,18 @@ class Watch:
         two or three.
         """
         head = await self._pool.head()
-        if state.head_number is None or head.number > state.head_number:
+        cursor = _cursor(state)
+        # lower than before, but not below what was read: somebody made the higher one up, or it was of a fork
+        known = head if head.number >= cursor.number else cursor
+        if state.head_number != known.number:
             async with self._db.write() as conn:
                 await chains.advance(
                     conn,
                     state,
                     now=self._clock.now(),
-                    guard=("head_number",),
-                    head_number=head.number,
-                    head_time=head.time,
+                    guard=("head_number", "scanned_number"),
+                    head_number=known.number,
+                    head_time=known.time,
                 )
         return head
 

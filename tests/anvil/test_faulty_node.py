@@ -30,15 +30,7 @@ TIMES_SLOW = 2
 SLOW = {"never answers", "answers late"}
 AT_START_ONLY = {"wrong chain id"}
 """Asked when the chain is opened; `test_outages` has it."""
-POISONS = pytest.mark.xfail(
-    reason="a head that was claimed once stays in the database as the final height, and the first reading waits for it",
-    run=False,
-)
-PLAIN = [
-    pytest.param(f.name, marks=POISONS if f.name == "head ahead" else ())
-    for f in FAULTS.values()
-    if f.harm is Harm.PLAIN and f.name not in AT_START_ONLY
-]
+PLAIN = [f.name for f in FAULTS.values() if f.harm is Harm.PLAIN and f.name not in AT_START_ONLY]
 HARMLESS = [f.name for f in FAULTS.values() if f.harm is Harm.NONE]
 LIES_SEEN_BY_THE_SECOND_READING = [
     "empty logs", "partial logs", "tampered amount", "tampered token", "tampered recipient", "tampered transaction",

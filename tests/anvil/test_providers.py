@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from chains.model import Address
 from settler.anvil import Anvil, find_anvil
 from tests.anvil.shop import deploy_tokens
 from tests.support import evm
@@ -16,7 +17,7 @@ from tests.support.rpc_proxy import RpcProxy
 FINALITY = 3
 
 
-async def settle_one(api: Api, node: Anvil, token: evm.Address) -> Json:
+async def settle_one(api: Api, node: Anvil, token: Address) -> Json:
     """An invoice, paid, mined and settled."""
     invoice = await api.create("100.00")
     await evm.transfer(node, node.accounts[1], token, pay_to(invoice), due(invoice))

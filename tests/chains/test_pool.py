@@ -26,7 +26,7 @@ from chains.pool import PROBE_EVERY_S, Answer, Pool
 from chains.reader import ChainReader
 from chains.simulated import SimFaults, SimulatedChain, SimulatedReader
 from chains.spans import WindowedReader
-from chains.standing import DISTRUSTED_REST_S, HEAD_FRESH_S, REMOVED_REST_S, Standing, State
+from chains.standing import DISTRUSTED_REST_S, HEAD_FRESH_S, IN_NEED_EVERY_S, REMOVED_REST_S, Standing, State
 
 CHAIN = ChainId(1)
 OTHER = ChainId(5)
@@ -244,6 +244,55 @@ async def test_ask__nobody_left_to_compare_with__says_who_is_away_and_why() -> N
     assert sources(await p.pool.ask(latest, count=3)) == ["a"]
     with pytest.raises(QuorumLost, match=r"no other provider than a .* b for 1 s .*timeout.* c for 1 s"):
         await p.pool.ask(latest, but_not=["a"])
+
+
+async def test_ask__needed__those_that_rest_are_tried_now_and_then__what_they_say_has_to_agree() -> None:
+    """Found by the fault proxy: one provider distrusted, one removed, and nothing settled for minutes after both were
+    honest again, since nobody asked them."""
+    p = await providers(3)
+    p.nodes[1].error, p.nodes[2].faults = Rejected("key"), FOREIGN
+    p.pool.standings[2].is_chain_known = False
+    assert sources(await p.pool.ask(latest, count=3)) == ["a"]
+    assert p.states == [State.UP, State.RESTING, State.REMOVED]
+    p.nodes[1].error, p.nodes[2].faults = None, SimFaults()
+    with pytest.raises(QuorumLost):
+        await p.pool.ask(latest, but_not=["a"], is_needed=True)
+    p.asked()
+    p.now.seconds += IN_NEED_EVERY_S
+    assert sources(await p.pool.ask(latest, count=2, is_needed=True)) == ["a", "b"]
+    assert p.states == [State.UP, State.UP, State.REMOVED], "no more than are needed"
+    assert sources(await p.pool.ask(latest, count=3, is_needed=True)) == ["a", "b", "c"]
+    assert p.states == [State.UP] * 3
+
+
+async def test_ask__needed__one_that_asked_for_its_rest_gets_it() -> None:
+    p = await providers(2)
+    p.nodes[1].error = RateLimited("429", retry_after_s=45.0)
+    assert sources(await p.pool.ask(latest, count=2)) == ["a"]
+    p.asked()
+    p.now.seconds += 44.0
+    with pytest.raises(QuorumLost, match="it asks to be asked less"):
+        await p.pool.ask(latest, but_not=["a"], is_needed=True)
+    assert p.asked() == {}
+
+
+async def test_ask__needed__fails_again__is_a_lost_quorum() -> None:
+    p = await providers(2)
+    p.nodes[1].faults = DOWN
+    with pytest.raises(QuorumLost, match="b for 1 s"):
+        await p.pool.ask(latest, but_not=["a"], is_needed=True)
+
+
+async def test_ask__an_answer_that_contradicts_itself__is_told_of_where_there_are_others() -> None:
+    p = await providers(2)
+    p.nodes[0].error = NodeInconsistent("the bloom rules it out")
+    assert sources(await p.pool.ask(latest)) == ["b"]
+    assert p.observed.disagreements == ["a"]
+    alone = await providers(1)
+    alone.nodes[0].error = NodeInconsistent("nonsense")
+    with pytest.raises(NodeInconsistent):
+        await alone.pool.ask(latest)
+    assert alone.observed.disagreements == []
 
 
 async def test_ask__all_fail__what_may_pass_goes_first_else_the_most_preferred() -> None:

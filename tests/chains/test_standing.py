@@ -246,13 +246,17 @@ def test_lacks__only_what_lies_above_a_head_shown_a_moment_ago() -> None:
 
 
 def test_reached__raises_the_head_and_never_lowers_it() -> None:
+    """Reproduced: a provider that had read old blocks was not asked for new ones, as if these were its newest."""
     s = standing()
-    s.reached(BlockNumber(100), 0.0)
-    s.reached(BlockNumber(90), 9.0)
+    s.reached(BlockNumber(100))
+    assert (s.head, s.lacks(BlockNumber(101), 0.0)) == (100, False)
+    s.reached(BlockNumber(90))
     assert s.head == 100
-    assert not s.lacks(BlockNumber(101), HEAD_FRESH_S), "an older block says nothing of the head"
-    s.reached(BlockNumber(101), 11.0)
-    assert s.head == 101
+    s.shows(BlockNumber(100), 1.0)
+    s.reached(BlockNumber(100))
+    assert s.lacks(BlockNumber(101), 1.0)
+    s.reached(BlockNumber(101))
+    assert (s.head, s.lacks(BlockNumber(102), 1.0)) == (101, False)
 
 
 def test_shows__may_lower_the_head() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from settler.domain.ids import ReversalId
+from settler.domain.ids import ReversalId, SettlementId
 from settler.domain.records import Reversal
 from settler.storage import settlements
 from settler.storage.engine import Database
@@ -107,7 +107,7 @@ def test_reversed__is_shown(settler: Shell, id_: str) -> None:
         db = await Database.open(url_of(settler))
         try:
             async with db.write() as conn:
-                found = await settlements.get(conn, settlements.SettlementId(id_))
+                found = await settlements.get(conn, SettlementId(id_))
                 assert found is not None
                 undone = Reversal(id=ReversalId("rev_1"), reason="fork", reversed_at=datetime(2026, 1, 1, tzinfo=UTC))
                 await settlements.reverse(conn, found.id, undone)

@@ -74,7 +74,7 @@ OWN = f'[chains.base.token.ACME]\naddress = "{ACME}"\ndecimals = 6\n'
         (
             BASE.replace("base]", "zksync]").replace("USDC", "USDC.e") + 'proof = "receipts"\n',
             "chains.zksync.proof",
-            'is not possible: chain 324 has no receipts to prove',
+            "is not possible: chain 324 has no receipts to prove",
         ),
         (BASE.replace(f'"{RPC}"', f'["{RPC}", "{RPC}"]'), "chains.base.rpc[1]", "is the same URL as rpc[0]"),
         (BASE + "rpc_max_rps = 0\n", "chains.base.rpc_max_rps", "0 is out of range"),

@@ -36,6 +36,18 @@ RETRY_S = 0.02
 UNIT = 10**6
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    at_most: int = AT_MOST
+    """Invoices."""
+    pause_s: float = 2 * BLOCK_EVERY_S
+    """Between two purchases of one customer, at most."""
+    block_every_s: float = BLOCK_EVERY_S
+
+
+AS_FAST_AS_IT_GOES = Pace()
+
+
 @dataclass(kw_only=True)
 class Traffic:
     node: Anvil
@@ -43,6 +55,7 @@ class Traffic:
     other: Address
     """Another configured token."""
     random: random.Random
+    pace: Pace = AS_FAST_AS_IT_GOES
     api: Api | None = None
     """Of the daemon that runs just now; customers wait while there is none."""
     paid: list[Json] = field(default_factory=list)
@@ -55,6 +68,8 @@ class Traffic:
     forks: int = 0
     _is_open: bool = True
     _shared: Address = field(default_factory=new_address)
+    _replacing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while blocks are replaced, and while a payment is signed and sent."""
 
     async def mine(self, blocks: int = 1) -> int:
         """The new head."""
@@ -63,7 +78,7 @@ class Traffic:
     async def customer(self, number: int) -> None:
         """Buys one thing after another, from an account of its own."""
         bought = 0
-        while self._is_open and len(self.paid) < AT_MOST:
+        while self._is_open and len(self.paid) < self.pace.at_most:
             bought += 1
             way = WAYS[self.random.randrange(len(WAYS))]
             invoice = await self._order(f"order-{number}-{bought} {way}", way)
@@ -72,7 +87,7 @@ class Traffic:
             self.paid.append(invoice)
             self.ways[way] += 1
             await self._pay(self.node.accounts[number], invoice, way)
-            await asyncio.sleep(self.random.uniform(0, 2 * BLOCK_EVERY_S))
+            await asyncio.sleep(self.random.uniform(0, self.pace.pause_s))
 
     async def _order(self, reference: str, way: str) -> Json | None:
         """Asks until it is answered, as a merchant's backend does: with the same idempotency key."""
@@ -118,16 +133,17 @@ class Traffic:
 
     async def _send(self, account: LocalAccount, to: Address, amount: int, *, token: Address | None = None) -> None:
         """Returns when it is mined."""
-        tx = await evm.transfer(self.node, account, token or self.token, to, amount)
+        async with self._replacing:  # else the nonce may be one of a chain that is being replaced
+            tx = await evm.transfer(self.node, account, token or self.token, to, amount)
         async with asyncio.timeout(30):
             while await evm.receipt(self.node, tx) is None:  # noqa: ASYNC110 -- another process mines it
-                await asyncio.sleep(BLOCK_EVERY_S / 2)
+                await asyncio.sleep(self.pace.block_every_s / 2)
 
     async def blocks(self) -> None:
         """One after the other, and now and then a fork."""
         count = 0
         while True:
-            await asyncio.sleep(BLOCK_EVERY_S)
+            await asyncio.sleep(self.pace.block_every_s)
             count += 1
             if count % BLOCKS_A_FORK:
                 await self.mine()
@@ -142,7 +158,8 @@ class Traffic:
             block = await self.node.rpc("eth_getBlockByNumber", hex(number), False)
             held += [TxHash(bytes.fromhex(tx[2:])) for tx in block["transactions"]]
         raws = [await evm.raw_transaction(self.node, tx) for tx in held]
-        await evm.reorg(self.node, FORK_DEPTH, [(raw, FORK_DEPTH - 1) for raw in raws])
+        async with self._replacing:
+            await evm.reorg(self.node, FORK_DEPTH, [(raw, FORK_DEPTH - 1) for raw in raws])
         self.forks += 1
 
     async def close_doors(self, api: Api) -> None:
@@ -164,12 +181,14 @@ class Traffic:
 
 
 @asynccontextmanager
-async def flowing(node: Anvil, token: Address, other: Address, *, seed: int) -> AsyncIterator[Traffic]:
+async def flowing(
+    node: Anvil, token: Address, other: Address, *, seed: int, pace: Pace = AS_FAST_AS_IT_GOES
+) -> AsyncIterator[Traffic]:
     """Traffic from now on; blocks stop coming at the end of the block."""
     for number in range(1, CUSTOMERS + 1):
         for each in (token, other):
             await evm.mint(node, each, evm.address_of(node.accounts[number]), 10**9 * UNIT)
-    traffic = Traffic(node=node, token=token, other=other, random=random.Random(seed))
+    traffic = Traffic(node=node, token=token, other=other, random=random.Random(seed), pace=pace)
     tasks = traffic.start()
     try:
         yield traffic

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import cast
 
@@ -447,6 +448,33 @@ def bend(world: World) -> Bent:
     world.it.readers = [cast("SimulatedReader", bent)]  # stands in for it, and passes all else on
     world.restart()
     return bent
+
+
+async def test_head_made_up_once__is_forgotten_when_the_node_is_right_again(db: Database) -> None:
+    """Found by the fault proxy: one answer with a head 100,000 blocks ahead stood in the database for good. The first
+    reading took the chain for far behind and left it to the second, the lag was 0, and a restart did not help."""
+    world = await World.on(db)
+    await world.catch_up()
+    bent = bend(world)
+    head = world.it.chain.head
+    bent.claims_head = replace(head, number=BlockNumber(head.number + 100_000), hash=BlockHash(b"\x66" * 32))
+    for stage in (world.it.watch, world.it.settle):
+        with suppress(ChainError):
+            await stage.tick()
+            await stage.tick()
+    bent.claims_head = None
+    world.restart()
+    invoice = await world.invoice()
+    world.pay(invoice)
+    world.mine(1)
+    await world.watch()
+    assert await world.status(invoice) == "processing"
+    assert (await world.state()).head_number == world.it.chain.head.number
+    world.mine(3)
+    await world.catch_up()
+    state = await world.state()
+    assert state.final_number == state.settled_number == world.it.chain.head.number - 3
+    assert await world.status(invoice) == "settled"
 
 
 async def test_head_that_does_not_exist__settles_nothing_early(db: Database) -> None:

@@ -6,8 +6,11 @@ step the invariants (RULES.md section 8: I1 to I8) are computed anew from the ta
 nothing of the code under test. At the end all faults heal, both chains are mined on, and every invoice must be where
 its money says.
 
-Left out on purpose: the second reading is never lied to about logs (one provider a chain: nobody could tell), chains
-do not get shorter, and nothing final is replaced (`test_halt`).
+`base` has one provider, which lies to the first reading only: nobody could tell if it did to the second. `anvil` has
+three, of which two must agree, and one of them, now this and now that, lies to both: it leaves out, invents, alters,
+antedates, or shows other blocks.
+
+Left out on purpose: chains do not get shorter, and nothing final is replaced (`test_halt`).
 """
 
 from __future__ import annotations
@@ -46,11 +49,13 @@ from settler.stages.progress import Progress
 from settler.storage import invoicing, schema
 from settler.storage.chains import CursorMoved
 from settler.storage.engine import Database
+from tests.support.lying import HEADER_LIES, LIES, LyingReader, honest, liar
 from tests.support.world import ChainWorld, World, token
 
 T = TypeVar("T")
 CHAINS = ("anvil", "base")
 BASE = ChainId(8453)
+PROVIDERS = {"anvil": 3, "base": 1}
 FINAL_DEPTH = {"anvil": 3, "base": 2}
 STAGES = ("watch", "watch", "settle", "settle", "expire")
 MAX_INVOICES = 6
@@ -83,6 +88,11 @@ deaths: st.SearchStrategy[Death] = st.just((None, False)) | st.tuples(st.integer
 Work = list[tuple[str, str]]
 """Ticks: of which chain, of which stage."""
 works = st.lists(st.tuples(st.sampled_from(CHAINS), st.sampled_from(STAGES)), max_size=8)
+
+
+Lie = tuple[int, str]
+"""Which provider of `anvil`, and what."""
+lies: st.SearchStrategy[Lie] = st.tuples(st.sampled_from([0, 0, 1, 2]), st.sampled_from([*LIES, *HEADER_LIES]))
 
 
 @dataclass(frozen=True)
@@ -188,7 +198,16 @@ class Life(RuleBasedStateMachine):
 
     async def _begin(self) -> World:
         world = World(self.store.db, InvoicePolicy())
-        await world.add_chain("anvil", tokens=[token(), token("DAI", decimals=18)], finality=Depth(blocks=3), seed=1)
+        await world.add_chain(
+            "anvil",
+            tokens=[token(), token("DAI", decimals=18)],
+            finality=Depth(blocks=3),
+            seed=1,
+            providers=PROVIDERS["anvil"],
+            quorum=2,
+        )
+        for at in range(PROVIDERS["anvil"]):
+            liar(world, at, on="anvil")
         await world.add_chain("base", tokens=[token(chain_id=BASE)], finality=Depth(blocks=2), seed=2)
         return world
 
@@ -299,10 +318,50 @@ class Life(RuleBasedStateMachine):
 
     # -- what goes wrong -------------------------------------------------------------------------------------------
 
-    @rule(name=st.sampled_from(CHAINS), faults=st.sampled_from(FAULTS), lag=st.sampled_from([0, 0, 1, 4]))
-    def node_changes(self, name: str, faults: SimFaults, lag: int) -> None:
-        self.chain(name).reader.faults = faults
-        self.chain(name).reader.lag = lag
+    @rule(
+        name=st.sampled_from(CHAINS),
+        at=st.integers(0, 2),
+        faults=st.sampled_from(FAULTS),
+        lag=st.sampled_from([0, 0, 1, 4]),
+    )
+    def node_changes(self, name: str, at: int, faults: SimFaults, lag: int) -> None:
+        """One provider of each chain may be in trouble at a time."""
+        self._heal(name)
+        reader = self.chain(name).readers[at % PROVIDERS[name]]
+        reader.faults, reader.lag = faults, lag
+
+    @rule(lie=lies)
+    def provider_lies(self, lie: Lie) -> None:
+        self._heal("anvil")
+        at, what = lie
+        reader = self.chain("anvil").readers[at]
+        assert isinstance(reader, LyingReader)
+        reader.lie_of_span, reader.lie_of_header = LIES.get(what), HEADER_LIES.get(what)
+
+    @rule(lie=lies, kind=st.sampled_from(PAYMENTS), data=st.data())
+    def lied_to_when_it_matters(self, lie: Lie, kind: str, data: st.DataObject) -> None:
+        """A payment is final, and whoever is asked for it lies."""
+        self._pay(data.draw(st.sampled_from(self.made)), kind, data)
+        self.mine("anvil", FINAL_DEPTH["anvil"], None)
+        self.provider_lies(lie)
+        self.program([("anvil", "settle")] * 4, (None, False))
+
+    @rule(at=st.integers(0, 2))
+    def provider_is_down(self, at: int) -> None:
+        self._heal("anvil")
+        self.chain("anvil").readers[at].faults = SimFaults(is_down=True)
+
+    @rule(seconds=st.sampled_from([1, 5, 60, 700]))
+    def time_passes(self, seconds: int) -> None:
+        """Rests and distrust end. Our own clock decides nothing else here."""
+        self.world.clock.advance(seconds)
+
+    def _heal(self, name: str) -> None:
+        honest(self.chain(name))
+        # what the last liar said must not be kept until the next one says it too: that would be two of them
+        self.chain(name).settle._kept_for = None
+        for reader in self.chain(name).readers:
+            reader.faults = SimFaults()
 
     @rule()
     def restart(self) -> None:
@@ -317,9 +376,20 @@ class Life(RuleBasedStateMachine):
         for name, stage in work:
             self._tick(name, stage)
 
-    @rule(morning=works, empty_after=st.integers(0, 3), fork=forks, evening=works, death=deaths)
-    def day(self, morning: Work, empty_after: int, fork: Fork | None, evening: Work, death: Death) -> None:
+    @rule(
+        lie=st.none() | lies,
+        morning=works,
+        empty_after=st.integers(0, 3),
+        fork=forks,
+        evening=works,
+        death=deaths,
+    )
+    def day(
+        self, lie: Lie | None, morning: Work, empty_after: int, fork: Fork | None, evening: Work, death: Death
+    ) -> None:
         """What matters in one step, so that it is often drawn together: seen, undone, and read again in any order."""
+        if lie is not None:
+            self.provider_lies(lie)
         for name in CHAINS:
             self.world.mine(empty_after, on=name)
             self._grown(name)
@@ -339,7 +409,8 @@ class Life(RuleBasedStateMachine):
             case "watch":
                 self._living(where.watch.tick())
             case "settle":
-                where.reader.faults = replace(faults, empty_logs_rate=0.0, omitted_log_rate=0.0)
+                if PROVIDERS[name] == 1:
+                    where.reader.faults = replace(faults, empty_logs_rate=0.0, omitted_log_rate=0.0)
                 self._living(where.settle.tick())
                 where.reader.faults = faults
             case _:
@@ -497,7 +568,7 @@ class Life(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.restart()
         for name in CHAINS:
-            self.node_changes(name, SimFaults(), 0)
+            self._heal(name)
             self.world.mine(8, on=name)
             self._grown(name)
         self.wait(self.world.catch_up())
