@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from chains.errors import BlockNotFound, ChainError, NodeInconsistent, QuorumLost, Transient, WrongChain
+from chains.member import Member
 from chains.model import (
     Address,
     BlockHash,
@@ -97,7 +98,7 @@ class Pool:
         """
         if not readers:
             raise ValueError("a pool needs at least one provider")
-        self._members = tuple(_Member(reader, monotonic) for reader in readers)
+        self._members = tuple(Member(reader, monotonic) for reader in readers)
         if len({member.name for member in self._members}) != len(self._members):
             raise ValueError("two providers of a pool have one name")
         self._chain_id = chain_id
@@ -287,7 +288,7 @@ class Pool:
         except ChainError:
             return []
 
-    async def _outcome(self, member: _Member, question: Callable[[ChainReader], Awaitable[T]]) -> T | _Failed:
+    async def _outcome(self, member: Member, question: Callable[[ChainReader], Awaitable[T]]) -> T | _Failed:
         """The answer or the error, either taken note of."""
         started = self._monotonic()
         try:
@@ -303,13 +304,13 @@ class Pool:
         self._change(member, lambda standing, now: standing.answered(now - started, now))
         return value
 
-    async def _check_chain(self, member: _Member) -> None:
+    async def _check_chain(self, member: Member) -> None:
         found = await member.reader.chain_id()
         if found != self._chain_id:
             raise _Foreign(f"it serves chain id {found}, configured is {self._chain_id}", found=found)
         member.standing.is_chain_known = True
 
-    def _change(self, member: _Member, change: Callable[[Standing, float], None]) -> None:
+    def _change(self, member: Member, change: Callable[[Standing, float], None]) -> None:
         """The observer is told of the first answer, and of what is another state than before."""
         standing = member.standing
         before = (standing.is_heard, standing.state, standing.reason)
@@ -319,11 +320,11 @@ class Pool:
 
     # -- whom to ask ---------------------------------------------------------------------------------------------------
 
-    def _in_order(self) -> list[_Member]:
+    def _in_order(self) -> list[Member]:
         """Everybody: those that may be asked first, then by lagging, then by preference."""
         now = self._monotonic()
 
-        def rank(member: _Member) -> tuple[bool, bool]:
+        def rank(member: Member) -> tuple[bool, bool]:
             head = member.standing.head
             is_lagging = head is not None and self._head is not None and head < self._head - LAGGING_BLOCKS
             return (member.standing.is_resting(now), is_lagging)
@@ -332,7 +333,7 @@ class Pool:
 
     def _to_ask(
         self, but_not: Collection[str], reaching: BlockNumber | None, *, is_needed: bool = False
-    ) -> list[_Member]:
+    ) -> list[Member]:
         now = self._monotonic()
         ordered = self._in_order()
         awake = [m for m in ordered if not m.standing.is_resting(now)]
@@ -372,47 +373,6 @@ class Pool:
     def _unheard(self, answers: Sequence[Answer[BlockRef]]) -> list[str]:
         heard = {answer.source for answer in answers}
         return [name for name in self.names if name not in heard]
-
-
-class _Member:
-    """A provider's reader that takes note of the heads it shows."""
-
-    def __init__(self, reader: WindowedReader, monotonic: Callable[[], float]) -> None:
-        self.reader = reader
-        self.name = reader.name
-        self.standing = Standing(reader.name)
-        self._monotonic = monotonic
-
-    async def chain_id(self) -> ChainId:
-        return await self.reader.chain_id()
-
-    async def headers(self, wanted: Sequence[BlockNumber | Tag]) -> tuple[BlockRef | None, ...]:
-        found = await self.reader.headers(wanted)
-        for asked, header in zip(wanted, found, strict=True):
-            if header is not None and asked is Tag.LATEST:
-                self.standing.shows(header.number, self._monotonic())
-            elif header is not None:
-                self.standing.reached(header.number)
-        return found
-
-    async def read_span(self, span: BlockSpan, query: LogQuery, *, anchor: BlockNumber | None = None) -> SpanRead:
-        try:
-            read = await self.reader.read_span(span, query, anchor=anchor)
-        except BlockNotFound:
-            if self.standing.head is not None and self.standing.head >= span.last:
-                self.standing.shows(BlockNumber(span.last - 1), self._monotonic())
-            raise
-        self.standing.reached(read.end.number)
-        return read
-
-    async def proof_material(self, block_hash: BlockHash) -> tuple[WireBlock, Sequence[WireReceipt]]:
-        return await self.reader.proof_material(block_hash)
-
-    async def token_facts(self, token: Address) -> TokenFacts:
-        return await self.reader.token_facts(token)
-
-    async def close(self) -> None:
-        await self.reader.close()
 
 
 @dataclass(frozen=True, slots=True)
