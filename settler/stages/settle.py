@@ -26,6 +26,7 @@ from chains.pool import Pool
 from chains.quorum import gist
 from chains.reader import ChainReader
 from settler.clock import Clock
+from settler.domain.ids import TransferId
 from settler.stages.agreement import Agreement
 from settler.stages.deciding import decide
 from settler.stages.effects import Reporter
@@ -240,42 +241,50 @@ class Settle:
         self._sightings = 0
         facts |= {"transfers": 0, "final": 0, "settled": 0}
         for read in believed.value:
-            await self._check_omissions(state, read)
+            checked = await self._check_omissions(state, read)
             proofs = await self._prover.evidence(read, reading.query, believed.sources)
-            state = await self._commit(state, read, proofs, facts)
+            state = await self._commit(state, read, proofs, checked, facts)
         if reading.spans[-1].last < reading.final:
             self._final, self._kept_for = reading.final, state.settled_hash
         return Progress(has_more=self._final is not None, facts=facts)
 
-    async def _check_omissions(self, state: ChainState, read: SpanRead) -> None:
+    async def _check_omissions(self, state: ChainState, read: SpanRead) -> frozenset[TransferId]:
         """Whether payments the first reading saw are left out although their blocks are still in the chain: a block
         never loses a log. Raises `NodeInconsistent` until several readings running left some out.
+
+        Returns the payments it looked at.
         """
         async with self._db.read() as conn:
             held = await transfers.detected_in(conn, state.chain_id, read.span)
         seen = {t.identity for t in read.transfers}
         missing = {t.block_number: t.block_hash for t in held if t.identity not in seen}
+        checked = frozenset(t.id for t in held)
         if not missing:
-            return
+            return checked
         shown = await self._pool.headers(sorted(missing)[:PROBE_BATCH])
         standing = [b.number for b in shown if b is not None and b.hash == missing[b.number]]
         if not standing:
-            return
+            return checked
         self._omissions += 1
         if self._omissions < OMISSION_SIGHTINGS:
             raise NodeInconsistent(
                 f"payments seen before are left out, of blocks that are still there: {standing} "
                 f"(seen {self._omissions} of {OMISSION_SIGHTINGS} times before they are given up)"
             )
+        return checked
 
     async def _commit(
         self,
         state: ChainState,
         read: SpanRead,
         proofs: evidence.Evidence,
+        checked: frozenset[TransferId],
         facts: dict[str, int | str],
     ) -> ChainState:
-        """One transaction: cursor, transfers, their evidence, invoices, settlements, ledger, events."""
+        """One transaction: cursor, transfers, their evidence, invoices, settlements, ledger, events.
+
+        `checked`: payments of the first reading that may be orphaned. Raises `CursorMoved` if it saw others since.
+        """
         now = self._clock.now()
         end = read.end
         settled = {"settled_number": end.number, "settled_hash": end.hash, "settled_time": end.time}
@@ -295,6 +304,9 @@ class Settle:
                 **({"final_time": end.time} if end.number == state.final_number else {}),
             )
             missing = await transfers.detected_in(conn, state.chain_id, read.span)
+            shown = {t.identity for t in read.transfers}
+            if any(t.id not in checked and t.identity not in shown for t in missing):
+                raise chains.CursorMoved("the first reading saw a payment that this one lacks, while it was checked")
             decided = await decide(conn, read, proofs, self._judgement, missing=missing, now=now)
             # what the first reading held of these heights may be of a fork
             await chains.drop_blocks(conn, state.chain_id, above=read.span.first - 1, below=end.number + 1)

@@ -19,6 +19,7 @@ from settler.domain.settlement import InvoicePolicy, LatePolicy
 from settler.stages.looking import TagUnusable
 from settler.stages.opening import open_chain
 from settler.storage import schema
+from settler.storage.chains import CursorMoved
 from settler.storage.engine import Database
 from tests.support.world import World, token
 
@@ -520,6 +521,34 @@ async def test_second_reading_leaves_out_what_the_first_saw__is_asked_again(db: 
     world.it.reader.faults = SimFaults()
     await world.settle()
     assert await world.status(invoice) == "settled"
+
+
+async def test_first_reading_sees_a_payment_while_the_second_decides_without_it__is_read_again(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by reading: what was detected is looked up once before the commit, to ask whether it was left out, and once
+    in it, to orphan what is missing; a payment recorded in between was orphaned at the first sighting."""
+    world = await World.on(db)
+    invoice = await world.invoice()
+    world.pay(invoice)
+    world.mine(4)
+    settle, evidence = world.it.settle, world.it.settle._prover.evidence
+
+    async def slow(read: SpanRead, query: LogQuery, sources: tuple[str, ...]) -> object:
+        monkeypatch.undo()
+        world.it.reader.faults = SimFaults()
+        await world.watch()
+        return await evidence(read, query, sources)
+
+    monkeypatch.setattr(settle._prover, "evidence", slow)
+    world.it.reader.faults = SimFaults(empty_logs_rate=1.0)
+    await settle.tick()
+    with pytest.raises(CursorMoved):
+        await settle.tick()
+    assert [t.status for t in await world.transfers()] == [TransferStatus.DETECTED]
+    await world.settle()
+    assert await world.status(invoice) == "settled"
+    assert "payment.orphaned" not in await world.events()
 
 
 async def test_first_reading_invented_a_payment__the_second_is_believed_in_the_end(db: Database) -> None:
