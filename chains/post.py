@@ -9,8 +9,8 @@ import aiohttp
 from chains.errors import ResultTooLarge, Transient
 from chains.replies import Answer
 
-MAX_RESPONSE_BYTES = 64 * 2**20
-"""100,000 logs of 630 bytes: more than providers answer with (10,000 to 50,000), less than a worker's memory."""
+MAX_RESPONSE_BYTES = 32 * 2**20
+"""50,000 logs of 630 bytes: as many as providers answer with (10,000 to 50,000); what has more is asked in pieces."""
 
 _HEADERS = {"Content-Type": "application/json", "Accept": "application/json"}
 _UNTIMED = aiohttp.ClientTimeout(total=None)
@@ -28,15 +28,18 @@ class Post:
         max_connections: int,
         max_bytes: int = MAX_RESPONSE_BYTES,
     ) -> None:
-        """`session`: used and left open; without one the first request makes one, and `close` closes it."""
+        """`session`: used and left open; without one the first request makes one, and `close` closes it.
+
+        `max_bytes`: of all answers under way together.
+        """
         self._url = url
         self._session = session
         self._owns_session = session is None
         self._max_connections = max_connections
-        self._max_bytes = max_bytes
+        self._allowance = Allowance(max_bytes)
 
     async def exchange(self, body: bytes, ids: Sequence[int]) -> Answer:
-        return await post_json(self._opened(), self._url, body, max_bytes=self._max_bytes)
+        return await post_json(self._opened(), self._url, body, allowance=self._allowance)
 
     async def close(self) -> None:
         if self._owns_session and self._session is not None:
@@ -51,10 +54,27 @@ class Post:
         return self._session
 
 
-async def post_json(
-    session: aiohttp.ClientSession, url: str, body: bytes, *, max_bytes: int = MAX_RESPONSE_BYTES
-) -> Answer:
-    """The whole answer. Raises `ResultTooLarge` beyond `max_bytes` (unpacked), `Transient` when none came.
+class Allowance:
+    """Bytes that the answers under way may hold together: eight large ones at once are as bad as one eight times so
+    large.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self._left = max_bytes
+
+    def take(self, count: int) -> None:
+        """Raises `ResultTooLarge` beyond the bound."""
+        if count > self._left:
+            raise ResultTooLarge(f"the answer, with others under way, has more than {self.max_bytes} bytes")
+        self._left -= count
+
+    def give_back(self, count: int) -> None:
+        self._left += count
+
+
+async def post_json(session: aiohttp.ClientSession, url: str, body: bytes, *, allowance: Allowance) -> Answer:
+    """The whole answer. Raises `ResultTooLarge` beyond what is allowed (unpacked), `Transient` when none came.
 
     Redirects are not followed: they would carry the request, and a key in its path, to a host nobody configured.
     """
@@ -62,7 +82,7 @@ async def post_json(
         async with session.post(url, data=body, headers=_HEADERS, timeout=_UNTIMED, allow_redirects=False) as response:
             return Answer(
                 status=response.status,
-                body=await _read_bounded(response, max_bytes),
+                body=await _read_bounded(response, allowance),
                 retry_after_s=retry_after_s(response.headers.get("Retry-After")),
             )
     except (aiohttp.ClientError, OSError) as error:
@@ -71,17 +91,22 @@ async def post_json(
         raise Transient(f"no whole answer: {type(error).__name__}") from without_url(error)
 
 
-async def _read_bounded(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
-    if response.content_length is not None and response.content_length > max_bytes:
-        raise ResultTooLarge(f"the answer announces {response.content_length} bytes, the bound is {max_bytes}")
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in response.content.iter_any():
-        size += len(chunk)
-        if size > max_bytes:
-            raise ResultTooLarge(f"the answer has more than {max_bytes} bytes")
-        chunks.append(chunk)
-    return b"".join(chunks)
+async def _read_bounded(response: aiohttp.ClientResponse, allowance: Allowance) -> bytes:
+    """Holds its bytes no longer than it reads, also when it fails: an exception keeps the frames it came through."""
+    announced = response.content_length
+    if announced is not None and announced > allowance.max_bytes:
+        raise ResultTooLarge(f"the answer announces {announced} bytes, the bound is {allowance.max_bytes}")
+    body = bytearray()
+    taken = 0
+    try:
+        async for chunk in response.content.iter_any():
+            allowance.take(len(chunk))
+            taken += len(chunk)
+            body += chunk
+        return bytes(body)
+    finally:
+        allowance.give_back(taken)
+        body = bytearray()
 
 
 def retry_after_s(header: str | None) -> float | None:
