@@ -38,7 +38,7 @@ check: $(VENV) ## format, lint, types, import rules, unit and property tests: un
 
 .PHONY: test
 test: check $(NODE) ## everything: `make check`, then the tests with anvil, PostgreSQL and the whole program
-	@$(BIN)/pytest -n $(WORKERS) -m '$(SLOW) or hypothesis' $(PYTEST_ARGS)
+	@$(BIN)/pytest -n $(WORKERS) --dist worksteal -m '$(SLOW) or hypothesis' $(PYTEST_ARGS)
 
 .PHONY: format
 format: $(VENV) ## format the code and repair what the linter can repair

@@ -16,7 +16,7 @@ from settler.anvil import Anvil, find_anvil
 pytest_plugins = ["tests.support.db"]
 
 # How long an example takes is no finding. `make check` looks at fewer of them; `make test` then at all.
-settings.register_profile("full", max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("full", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("quick", settings.get_profile("full"), max_examples=15)
 settings.load_profile("full")
 
@@ -51,6 +51,9 @@ SLOW_FILES = (
 check`.
 """
 
+LONG_FILES = ("e2e/test_killed.py", "e2e/test_faults.py", "e2e/test_commands.py", "stages/test_model.py")
+"""Minutes each."""
+
 
 @pytest.fixture
 async def anvil() -> AsyncIterator[Anvil]:
@@ -60,7 +63,9 @@ async def anvil() -> AsyncIterator[Anvil]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what `make check` leaves out: by directory, or because a test wants a chain."""
+    """Marks what `make check` leaves out: by directory, or because a test wants a chain. The longest come first, so
+    that no worker is left alone with one at the end.
+    """
     here = Path(__file__).parent
     for item in items:
         path = item.path.relative_to(here)
@@ -71,6 +76,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(directory)
         if "anvil" in getattr(item, "fixturenames", ()):
             item.add_marker("anvil")
+    items.sort(key=lambda item: item.path.relative_to(here).as_posix() not in LONG_FILES)
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -88,8 +89,8 @@ async def test_invoices_transfers_settlements__beside_a_running_daemon(market: M
 async def test_check__fine__is_a_table_and_exit_0(market: Market) -> None:
     code, table, said = await run("check", config=market.config)
     assert (code, said) == (0, "")
-    assert table.splitlines()[0].split() == ["CHAIN", "CHECK", "RESULT", "DETAIL"]
-    rows = {line.split("  ")[1].strip(): line for line in table.splitlines()[1:] if line.startswith("anvil")}
+    assert table.splitlines()[0].split() == ["CHAIN", "PROVIDER", "CHECK", "RESULT", "DETAIL"]
+    rows = {re.split(r"\s{2,}", line)[2]: line for line in table.splitlines()[1:] if line.startswith("anvil")}
     assert {"chain id", "head", "tag safe", "tag finalized", "log range", "token USDC"} <= rows.keys()
     assert "wrong" not in table
     rows_too = json.loads((await run("check", "--json", config=market.config))[1])

@@ -22,8 +22,8 @@ from tests.support.faults.sending import too_many_for
 from tests.support.rpc_proxy import RpcProxy
 
 SEED = 20_241
-EACH_S = 0.6
-AT_RANDOM_S = 30.0
+EACH_S = 0.3
+AT_RANDOM_S = 20.0
 BRISK = Pace(at_most=40, pause_s=0.8, block_every_s=0.2)
 LIES = [
     ("tampered amount", "none"),

@@ -74,7 +74,7 @@ PROFILE = settings(
     derandomize=True,
     database=None,
     deadline=None,
-    max_examples=60,
+    max_examples=40,
     stateful_step_count=30,
     suppress_health_check=list(HealthCheck),
 )
