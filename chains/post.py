@@ -97,15 +97,13 @@ async def _read_bounded(response: aiohttp.ClientResponse, allowance: Allowance) 
     if announced is not None and announced > allowance.max_bytes:
         raise ResultTooLarge(f"the answer announces {announced} bytes, the bound is {allowance.max_bytes}")
     body = bytearray()
-    taken = 0
     try:
         async for chunk in response.content.iter_any():
             allowance.take(len(chunk))
-            taken += len(chunk)
             body += chunk
         return bytes(body)
     finally:
-        allowance.give_back(taken)
+        allowance.give_back(len(body))
         body = bytearray()
 
 

@@ -61,9 +61,6 @@ class ChainSettings:
             names.append(host if seen[host] == 1 else f"{host}#{seen[host]}")
         return tuple(names)
 
-    def finality_policy(self) -> FinalityPolicy:
-        return self.finality
-
     def offer(self) -> ChainOffer:
         """The chain as an invoice may name it."""
         return ChainOffer(name=self.name, chain_id=self.chain_id, tokens={t.symbol: t for t in self.tokens})

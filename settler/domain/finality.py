@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import assert_never
@@ -84,8 +83,3 @@ def tag_fault(
     if (head.time - tagged.time).total_seconds() > stuck_after_s:
         return TagFault.STUCK
     return None
-
-
-def describe(policies: Mapping[str, FinalityPolicy]) -> dict[str, str]:
-    """Policies by chain as they are stored on a settlement."""
-    return {chain: str(policy) for chain, policy in sorted(policies.items())}

@@ -28,10 +28,6 @@ class Refused(ChainError):
     label = "refused"
 
 
-class ServesAnotherChain(Refused):
-    """Nothing the provider says counts: it is not one of this chain."""
-
-
 async def open_chain(chain: ChainSetup, *, pool: Pool, db: Database, clock: Clock) -> None:
     """Checks the chain against its configuration and sets its cursors the first time.
 
@@ -68,10 +64,10 @@ async def open_chain(chain: ChainSetup, *, pool: Pool, db: Database, clock: Cloc
 
 
 async def check_chain_id(chain: ChainSetup, pool: Pool) -> None:
-    """Raises `ServesAnotherChain` if the node does."""
+    """Raises `Refused` if no provider serves the configured chain."""
     found = await pool.chain_id()
     if found != chain.chain_id:
-        raise ServesAnotherChain(
+        raise Refused(
             f"chains.{chain.name}.rpc serves chain id {found}, configured is {chain.chain_id}; "
             "give the URL of a node of that chain"
         )

@@ -33,7 +33,7 @@ def test_load__known_chain__brings_its_facts_along(tmp_path: Path) -> None:
     base = read(tmp_path, BASE).chains["base"]
     assert base.chain_id == 8453
     assert base.tokens == (registry.token(8453, "USDC"),)
-    assert base.finality_policy() == ByTag(tag=Tag.FINALIZED)
+    assert base.finality == ByTag(tag=Tag.FINALIZED)
     assert base.start_block == "latest"
     assert base.poll_interval_s == 1.0
     assert base.providers == ("base.example",)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chains.model import BlockHash, BlockNumber, BlockRef, Tag
-from settler.domain.finality import ByTag, Depth, FinalityPolicy, TagFault, describe, final_height, tag_fault
+from settler.domain.finality import ByTag, Depth, FinalityPolicy, TagFault, final_height, tag_fault
 from tests.domain.samples import T0
 
 heights = st.integers(0, 2**40)
@@ -74,10 +74,14 @@ def test_tag_fault(head: BlockRef | None, tagged: BlockRef | None, is_instant: b
     assert tag_fault(head=head, tagged=tagged, is_instant=is_instant, stuck_after_s=600) is fault
 
 
-def test_describe__names_policies_as_they_are_stored() -> None:
+def test_policy__as_text__is_as_it_is_stored() -> None:
     policies: dict[str, FinalityPolicy] = {
         "eth": ByTag(tag=Tag.FINALIZED, min_depth=50),
         "base": Depth(blocks=12),
         "op": ByTag(tag=Tag.SAFE),
     }
-    assert describe(policies) == {"base": "12", "eth": "finalized and 50 blocks", "op": "safe"}
+    assert {chain: str(policy) for chain, policy in policies.items()} == {
+        "base": "12",
+        "eth": "finalized and 50 blocks",
+        "op": "safe",
+    }
