@@ -17,6 +17,7 @@ SettlementId = NewType("SettlementId", str)
 ReversalId = NewType("ReversalId", str)
 EventId = NewType("EventId", str)
 HoldId = NewType("HoldId", str)
+RefundId = NewType("RefundId", str)
 
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
 ENTROPY_BYTES = 10

@@ -15,6 +15,8 @@ from chains.model import Address, BaseUnits, BlockHash, BlockNumber, ChainId, Tr
 from settler.domain.ids import InvoiceId, SettlementId, TransferId
 
 DEFAULT_MERCHANT = "default"
+ASSIGNED = "assigned"
+"""What the evidence of a payment names as its strategy where an operator assigned it."""
 
 
 class InvoiceStatus(StrEnum):
@@ -100,6 +102,10 @@ class Option:
     have made it up, and a block that replaces it may hold a payment made since. Not a time: a node that lags or a clock
     that is off must not lose a payment.
     """
+    reference: bytes | None = None
+    """On-chain reference, 8 to 32 bytes, for `match = reference`: a nonce, a memo, a payment reference or hash."""
+    payer: Address | None = None
+    """The sender that is expected: needed for `match = payer`, optional for `reference`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +139,8 @@ class TransferRecord:
 
     id: TransferId
     identity: TransferIdentity
+    decimals: int
+    """Of its token on its chain."""
     status: TransferStatus
     block_number: BlockNumber
     block_hash: BlockHash
@@ -156,3 +164,8 @@ class TransferRecord:
     @property
     def is_final(self) -> bool:
         return self.status is TransferStatus.FINAL
+
+    @property
+    def is_assigned(self) -> bool:
+        """An operator said which invoice it pays; no rule did."""
+        return self.evidence.get("strategy") == ASSIGNED

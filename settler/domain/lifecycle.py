@@ -38,7 +38,7 @@ def advance(invoice: Invoice, outcome: Outcome) -> Step:
     match outcome:
         case Settle():
             after = InvoiceStatus.SETTLED
-        case Processing():
+        case Processing() | Hold(is_paid=True):
             after = before if before is InvoiceStatus.REVERSED else InvoiceStatus.PROCESSING
         case Expire() | Hold(expire=True):
             after = before if before is InvoiceStatus.REVERSED else InvoiceStatus.EXPIRED
@@ -47,7 +47,8 @@ def advance(invoice: Invoice, outcome: Outcome) -> Step:
         case _:
             assert_never(outcome)
     entered = (_ENTERING[after],) if after is not before else ()
-    held = (EventType.INVOICE_ON_HOLD,) if isinstance(outcome, Hold) and not was_held else ()
+    is_held = InvoiceException.ON_HOLD in outcome.exceptions
+    held = (EventType.INVOICE_ON_HOLD,) if is_held and not was_held else ()
     return Step(status=after, exceptions=outcome.exceptions | _kept(invoice), events=entered + held)
 
 

@@ -59,14 +59,18 @@ def format_amount(amount: int, decimals: int) -> str:
 
 
 def rescale_exact(amount: int, decimals: int, scale: int) -> int:
-    """Base units of a token with `decimals` as units of the finer (or equal) `scale`; exact."""
-    assert scale >= decimals, f"scale {scale} is coarser than {decimals} decimals"
-    return int(amount * 10 ** (scale - decimals))
+    """Base units of a token with `decimals` as units of `scale`; exact: to a coarser scale only what is whole in it."""
+    if scale >= decimals:
+        return int(amount * 10 ** (scale - decimals))
+    whole, rest = divmod(amount, 10 ** (decimals - scale))
+    assert rest == 0, f"{amount} of {decimals} decimals cannot be told in {scale}"
+    return int(whole)
 
 
 def rescale_up(amount: int, scale: int, decimals: int) -> int:
-    """Units of `scale` as base units of a coarser token, rounded up: the least that covers the amount."""
-    assert scale >= decimals, f"scale {scale} is coarser than {decimals} decimals"
+    """Units of `scale` as base units of a token, rounded up where that is coarser: the least that covers the amount."""
+    if scale < decimals:
+        return int(amount * 10 ** (decimals - scale))
     return int(-(-amount // 10 ** (scale - decimals)))
 
 

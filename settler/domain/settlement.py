@@ -11,10 +11,11 @@ number of times; `lifecycle.advance` turns its answer into a transition.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from types import MappingProxyType
 
 from chains.model import BaseUnits
 from settler.domain.ids import TransferId
@@ -36,8 +37,32 @@ class LatePolicy(StrEnum):
 
 class HoldReason(StrEnum):
     LATE = "late"
+    """Only money that came after the expiry makes it paid."""
+    DEPEG = "depeg"
+    """The token's price is below the floor, or its feed says nothing that can be relied on."""
+    SANCTIONS = "sanctions"
+    """The payer is on the oracle's list, or the oracle does not answer."""
     PROOF_FAILED = "proof_failed"
     """A payment could not be proven to be in its block, on a chain that is read with proofs."""
+    TOKEN_PAUSED = "token_paused"  # noqa: S105  # a reason
+    """The token was paused, deprecated or upgraded, or froze the address that was paid."""
+    MANUAL = "manual"
+    """An operator stopped it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """One thing that keeps an invoice from being settled until an operator lets it pass."""
+
+    reason: HoldReason
+    transfer_id: TransferId | None = None
+    """The payment it is about; `None` where it is about the invoice. Letting one payment pass lets no other pass."""
+    detail: str = field(default="", compare=False)
+    """For people."""
+
+
+Flags = Mapping[TransferId, Mapping[HoldReason, str]]
+"""What policies found against payments when they became final, and why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,9 +112,12 @@ class Expire:
 class Hold:
     """Final payments would do, but a policy wants an operator to look first."""
 
-    reason: HoldReason
+    stops: tuple[Stop, ...]
+    """At least one."""
+    is_paid: bool
+    """In time and in full: it is done but for the operator, and does not expire. Else only late money makes it paid."""
     expire: bool
-    """It is past its expiry too."""
+    """It is past its expiry, and not paid in time."""
     exceptions: frozenset[InvoiceException]
 
 
@@ -116,22 +144,24 @@ def assess(
     *,
     scanned_to: datetime | None,
     policy: InvoicePolicy,
-    released: frozenset[HoldReason] = frozenset(),
-    unproven: frozenset[TransferId] = frozenset(),
+    flags: Flags = MappingProxyType({}),
+    is_stopped: bool = False,
+    released: frozenset[Stop] = frozenset(),
 ) -> Outcome:
     """Where an open invoice stands, given every transfer allocated to it.
 
     `scanned_to`: the least block time up to which all chains of its options are read; `None` if one is not read at
     all yet.
-    `released`: holds an operator has lifted. `unproven`: payments whose proof failed; they are counted, and hold the
-    settlement that would rest on them.
+    `flags`: what speaks against payments; they are counted, and hold the settlement that would rest on them.
+    `is_stopped`: an operator's own hold stands. `released`: what an operator has let pass.
     """
     assert invoice.status not in (InvoiceStatus.SETTLED, InvoiceStatus.CANCELED), (
         f"{invoice.id} is {invoice.status}: nothing left to assess"
     )
     canonical = sorted((t for t in transfers if t.is_canonical), key=_arrival_order)
-    accepts_late = policy.late is LatePolicy.ACCEPT or HoldReason.LATE in released
-    counted = [t for t in canonical if accepts_late or not is_late(invoice, t)]
+    accepts_late = policy.late is LatePolicy.ACCEPT or Stop(reason=HoldReason.LATE) in released
+    # who assigns a late payment has decided about it
+    counted = [t for t in canonical if accepts_late or t.is_assigned or not is_late(invoice, t)]
     may_miss = tolerance(
         invoice.amount,
         bps=policy.underpayment_tolerance_bps,
@@ -142,20 +172,20 @@ def assess(
         # what is due depends on the options used: by these payments, not by others that may never be final
         return bool(paid) and received(invoice, paid) >= due(invoice, paid) - may_miss
 
-    noted = _noted(invoice, canonical)
+    noted = _noted(invoice, canonical) | (_HELD if is_stopped else frozenset())
     is_past = scanned_to is not None and scanned_to > invoice.expires_at
 
     for paid in _as_it_came([t for t in counted if t.is_final]):
         if is_enough(paid):
-            if HoldReason.PROOF_FAILED not in released and any(t.id in unproven for t in paid):
-                return Hold(
-                    reason=HoldReason.PROOF_FAILED, expire=is_past, exceptions=noted | {InvoiceException.ON_HOLD}
-                )
+            stops = _stops(paid, flags, is_stopped=is_stopped) - released
+            if stops:
+                return Hold(stops=_in_order(stops), is_paid=True, expire=False, exceptions=noted | _HELD)
             return Settle(parts=_parts(invoice, paid), exceptions=_noted(invoice, paid))
     if is_enough(counted):
         return Processing(exceptions=noted)
     if is_enough([t for t in canonical if t.is_final]):
-        return Hold(reason=HoldReason.LATE, expire=is_past, exceptions=noted | {InvoiceException.ON_HOLD})
+        late = (Stop(reason=HoldReason.LATE),)
+        return Hold(stops=late, is_paid=False, expire=is_past, exceptions=noted | _HELD)
     if is_past:
         short = {InvoiceException.UNDERPAID} if canonical else set()
         return Expire(exceptions=noted | frozenset(short))
@@ -167,6 +197,23 @@ def _as_it_came(arrived: Sequence[TransferRecord]) -> Iterator[Sequence[Transfer
     for at, t in enumerate(arrived, start=1):
         if at == len(arrived) or arrived[at].block_hash != t.block_hash:
             yield arrived[:at]
+
+
+_HELD = frozenset({InvoiceException.ON_HOLD})
+
+
+def _stops(paid: Sequence[TransferRecord], flags: Flags, *, is_stopped: bool) -> frozenset[Stop]:
+    manual = {Stop(reason=HoldReason.MANUAL)} if is_stopped else set()
+    flagged = {
+        Stop(reason=reason, transfer_id=t.id, detail=detail)
+        for t in paid
+        for reason, detail in flags.get(t.id, {}).items()
+    }
+    return frozenset(manual | flagged)
+
+
+def _in_order(stops: frozenset[Stop]) -> tuple[Stop, ...]:
+    return tuple(sorted(stops, key=lambda stop: (stop.reason, stop.transfer_id or "")))
 
 
 def _noted(invoice: Invoice, paid: Sequence[TransferRecord]) -> frozenset[InvoiceException]:
@@ -195,7 +242,7 @@ def option_of(invoice: Invoice, transfer: TransferRecord) -> Option | None:
 
 def received(invoice: Invoice, transfers: Sequence[TransferRecord]) -> int:
     """Sum of the transfers at par, in the invoice's scale."""
-    return sum(rescale_exact(t.identity.amount, decimals_of(invoice, t), invoice.scale) for t in transfers)
+    return sum(rescale_exact(t.identity.amount, t.decimals, invoice.scale) for t in transfers)
 
 
 def due(invoice: Invoice, transfers: Sequence[TransferRecord]) -> int:
@@ -210,17 +257,9 @@ def due(invoice: Invoice, transfers: Sequence[TransferRecord]) -> int:
     return invoice.amount + sum(tails.values())
 
 
-def decimals_of(invoice: Invoice, transfer: TransferRecord) -> int:
-    """Decimals of the transfer's token, which is one of the invoice's options' tokens."""
-    for option in invoice.options:
-        if (option.chain_id, option.token_address) == (transfer.identity.chain_id, transfer.identity.token):
-            return option.decimals
-    raise AssertionError(f"{transfer.id} is allocated to {invoice.id}, which does not take its token")
-
-
 def settled_amount(invoice: Invoice, parts: Sequence[SettledPart]) -> int:
     """Sum of what was settled, in the invoice's scale."""
-    return sum(rescale_exact(p.settled, decimals_of(invoice, p.transfer), invoice.scale) for p in parts)
+    return sum(rescale_exact(p.settled, p.transfer.decimals, invoice.scale) for p in parts)
 
 
 def _parts(invoice: Invoice, transfers: Sequence[TransferRecord]) -> tuple[SettledPart, ...]:
@@ -232,9 +271,8 @@ def _parts(invoice: Invoice, transfers: Sequence[TransferRecord]) -> tuple[Settl
     missing = due(invoice, transfers)
     parts: list[SettledPart] = []
     for t in transfers:
-        decimals = decimals_of(invoice, t)
-        settled = min(t.identity.amount, rescale_up(missing, invoice.scale, decimals))
-        missing = max(0, missing - rescale_exact(settled, decimals, invoice.scale))
+        settled = min(t.identity.amount, rescale_up(missing, invoice.scale, t.decimals))
+        missing = max(0, missing - rescale_exact(settled, t.decimals, invoice.scale))
         parts.append(
             SettledPart(
                 transfer=t,

@@ -10,10 +10,10 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chains.model import ChainId
+from chains.model import Address, ChainId
 from settler.domain import ledger
 from settler.domain.events import EventType
-from settler.domain.ids import InvoiceId, SettlementId, TransferId, derived_id
+from settler.domain.ids import InvoiceId, SettlementId, derived_id
 from settler.domain.invoices import (
     Allocation,
     Invoice,
@@ -24,14 +24,13 @@ from settler.domain.invoices import (
 from settler.domain.lifecycle import advance
 from settler.domain.records import Settlement, SettlementLine
 from settler.domain.settlement import (
+    Flags,
     Hold,
-    HoldReason,
     Outcome,
     Processing,
     Settle,
     SettledPart,
     assess,
-    option_of,
     received,
     settled_amount,
 )
@@ -56,6 +55,21 @@ class _Verdict:
     outcome: Outcome
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Names:
+    """What chains and tokens are called on settlements."""
+
+    chains: Mapping[ChainId, str]
+    tokens: Mapping[tuple[ChainId, Address], str]
+
+
+async def _names(conn: AsyncConnection, states: Mapping[ChainId, ChainState]) -> _Names:
+    return _Names(
+        chains={id_: state.name for id_, state in states.items()},
+        tokens={(t.chain_id, t.address): t.symbol for t in await chains.tokens_of(conn)},
+    )
+
+
 async def assess_invoices(
     conn: AsyncConnection, ids: Iterable[InvoiceId], judgement: Judgement, *, now: datetime
 ) -> Assessed:
@@ -66,13 +80,13 @@ async def assess_invoices(
         return Assessed()
     states = {s.chain_id: s for s in await chains.all_states(conn)}
     paid = await transfers.of_invoices(conn, [i.id for i in open_])
-    released = await holds.released(conn, [i.id for i in open_])
-    unproven = await evidence.unproven(conn, [t for i in open_ for t in paid[i.id] if t.is_final])
+    stopped = await holds.stopped(conn, [i.id for i in open_])
+    flags = await evidence.flags(conn, [t for i in open_ for t in paid[i.id] if t.is_final])
     verdicts = [
         _Verdict(
             invoice=i,
             transfers=paid[i.id],
-            outcome=_outcome(i, paid[i.id], states, judgement, released.get(i.id, frozenset()), unproven),
+            outcome=_outcome(i, paid[i.id], states, judgement, stopped.get(i.id, holds.Stopped()), flags),
         )
         for i in open_
     ]
@@ -90,7 +104,9 @@ async def assess_invoices(
         told += [(after, event) for event in step.events]
     await invoices.save(conn, changed)
     await holds.place(
-        conn, [(v.invoice.id, v.outcome.reason) for v in verdicts if isinstance(v.outcome, Hold)], now=now
+        conn,
+        [(v.invoice.id, stop) for v in verdicts if isinstance(v.outcome, Hold) for stop in v.outcome.stops],
+        now=now,
     )
     await reading.tell_of_invoices(conn, told, now=now)
     return Assessed(changed=tuple(changed), settled=tuple(made.values()))
@@ -101,16 +117,17 @@ def _outcome(
     paid: Sequence[TransferRecord],
     states: Mapping[ChainId, ChainState],
     judgement: Judgement,
-    released: frozenset[HoldReason],
-    unproven: frozenset[TransferId],
+    stopped: holds.Stopped,
+    flags: Flags,
 ) -> Outcome:
     outcome = assess(
         invoice,
         paid,
         scanned_to=_scanned_to(invoice, states),
         policy=judgement.policy,
-        released=released,
-        unproven=unproven,
+        flags=flags,
+        is_stopped=stopped.is_manual,
+        released=stopped.released,
     )
     if isinstance(outcome, Settle) and any(states[p.transfer.identity.chain_id].is_halted for p in outcome.parts):
         # nothing settles from a halted chain, also not through a payment on another one
@@ -136,10 +153,9 @@ async def _settle(
     if not paid:
         return {}
     generations = await settlements.generations(conn, [v.invoice.id for v, _ in paid])
+    names = await _names(conn, states)
     made = {
-        v.invoice.id: _settlement(
-            v.invoice, outcome.parts, generations.get(v.invoice.id, 0) + 1, states, judgement, now
-        )
+        v.invoice.id: _settlement(v.invoice, outcome.parts, generations.get(v.invoice.id, 0) + 1, names, judgement, now)
         for v, outcome in paid
     }
     await settlements.add(conn, list(made.values()))
@@ -185,12 +201,11 @@ def _settlement(
     invoice: Invoice,
     parts: Sequence[SettledPart],
     generation: int,
-    states: Mapping[ChainId, ChainState],
+    names: _Names,
     judgement: Judgement,
     now: datetime,
 ) -> Settlement:
     settled = settled_amount(invoice, parts)
-    names = {p.transfer.identity.chain_id: states[p.transfer.identity.chain_id].name for p in parts}
     return Settlement(
         id=SettlementId(derived_id("stl", now, invoice.id, generation)),
         invoice_id=invoice.id,
@@ -202,9 +217,9 @@ def _settlement(
         amount_requested=invoice.amount,
         amount_settled=settled,
         amount_surplus=received(invoice, [p.transfer for p in parts]) - settled,
-        policy=_policy(names.values(), judgement),
+        policy=_policy((names.chains[p.transfer.identity.chain_id] for p in parts), judgement),
         settled_at=now,
-        lines=tuple(_line(invoice, p, names) for p in parts),
+        lines=tuple(_line(p, names) for p in parts),
         reversal=None,
     )
 
@@ -218,18 +233,15 @@ def _policy(chain_names: Iterable[str], judgement: Judgement) -> dict[str, dict[
     return applied
 
 
-def _line(invoice: Invoice, part: SettledPart, names: Mapping[ChainId, str]) -> SettlementLine:
+def _line(part: SettledPart, names: _Names) -> SettlementLine:
     t = part.transfer
-    option = option_of(invoice, t) or next(
-        o for o in invoice.options if (o.chain_id, o.token_address) == (t.identity.chain_id, t.identity.token)
-    )
     return SettlementLine(
         transfer_id=t.id,
-        chain=names[t.identity.chain_id],
+        chain=names.chains[t.identity.chain_id],
         chain_id=t.identity.chain_id,
-        token=option.token,
+        token=names.tokens[t.identity.chain_id, t.identity.token],
         token_address=t.identity.token,
-        decimals=option.decimals,
+        decimals=t.decimals,
         amount_settled=part.settled,
         amount_surplus=part.surplus,
         tx_hash=t.identity.tx_hash,

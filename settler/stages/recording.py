@@ -13,7 +13,7 @@ from typing import assert_never
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chains.errors import NodeInconsistent
-from chains.model import BlockRef, SpanRead, Transfer
+from chains.model import Address, BlockRef, ChainId, SpanRead, Transfer
 from settler.domain import ledger
 from settler.domain.events import EventType
 from settler.domain.ids import InvoiceId, TransferId, derived_id
@@ -26,7 +26,7 @@ from settler.domain.invoices import (
     UnmatchedReason,
 )
 from settler.domain.matching import Arrival, Matched, Unmatched, match
-from settler.storage import candidates, invoices, reading, transfers
+from settler.storage import candidates, chains, invoices, reading, transfers
 from settler.storage import ledger as ledger_store
 
 _CLOSED = frozenset({InvoiceStatus.SETTLED, InvoiceStatus.CANCELED})
@@ -65,6 +65,7 @@ async def record(
     """
     known = await transfers.by_identity(conn, (t.identity for t in read.transfers))
     open_to = await _invoices_of(conn, known.values())
+    decimals = {(t.chain_id, t.address): t.decimals for t in await chains.tokens_of(conn)} if read.transfers else {}
     fresh: list[TransferRecord] = []
     changed: list[TransferRecord] = []
     to_match: list[TransferRecord] = []
@@ -72,7 +73,7 @@ async def record(
         block = read.block_of(found)
         held = known.get(found.identity)
         if held is None:
-            to_match.append(_new(found, block, status, now))
+            to_match.append(_new(found, block, decimals, status, now))
         elif (placed := _placed(held, found, block, status, now)) is not None:
             if _is_still_meant(held, open_to):
                 changed.append(placed)
@@ -117,10 +118,17 @@ def id_of(found: Transfer, block: BlockRef) -> TransferId:
     return TransferId(derived_id("trf", block.time, *parts))
 
 
-def _new(found: Transfer, block: BlockRef, status: TransferStatus, now: datetime) -> TransferRecord:
+def _new(
+    found: Transfer,
+    block: BlockRef,
+    decimals: Mapping[tuple[ChainId, Address], int],
+    status: TransferStatus,
+    now: datetime,
+) -> TransferRecord:
     return TransferRecord(
         id=id_of(found, block),
         identity=found.identity,
+        decimals=decimals[found.identity.chain_id, found.identity.token],
         status=status,
         block_number=found.block_number,
         block_hash=found.block_hash,

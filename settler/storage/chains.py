@@ -38,6 +38,8 @@ class ChainState:
     final_number: BlockNumber | None
     """The highest final height by policy; never goes back."""
     final_time: datetime | None
+    risks_number: BlockNumber | None
+    """The tokens' own announcements were read up to here; `None`: not yet."""
     halted_at: datetime | None
     halt_reason: str | None
     updated_at: datetime
@@ -224,7 +226,9 @@ async def watch_addresses(conn: AsyncConnection, addresses: Iterable[Address], *
     """Watches addresses from now on, also such as were retired."""
     t = schema.watched_addresses
     wanted = sorted(set(addresses))
-    await insert_missing(conn, t, [{"address": a, "watched_since": now} for a in wanted], key=["address"])
+    await insert_missing(
+        conn, t, [{"address": a, "watched_since": now, "has_references": False} for a in wanted], key=["address"]
+    )
     await conn.execute(update(t).where(t.c.address.in_(wanted), t.c.retired_at.is_not(None)).values(retired_at=None))
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Row, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chains.model import BlockHash, TransferIdentity
 from settler.domain.ids import TransferId
 from settler.domain.invoices import TransferRecord
 from settler.domain.records import Settlement, SettlementLine
+from settler.domain.settlement import Flags, HoldReason
 from settler.storage import schema, transfers
 from settler.storage.sql import chunks, upsert
 
@@ -28,6 +29,8 @@ class PaymentEvidence:
     """`chains.proof.to_json`; `None` where the chain is read without proofs, or it failed."""
     failure: str | None = None
     """Why there is no proof although there should be one."""
+    flags: Mapping[HoldReason, str] = field(default_factory=dict)
+    """What policies found against it, and why."""
 
 
 Evidence = Mapping[TransferIdentity, PaymentEvidence]
@@ -68,6 +71,7 @@ async def add(conn: AsyncConnection, finalized: Sequence[TransferRecord], found:
                 "sources": list(given.sources),
                 "proof": None if given.proof is None else dict(given.proof),
                 "proof_failure": given.failure,
+                "flags": {reason.value: why for reason, why in given.flags.items()},
                 "read_at": now,
             }
         )
@@ -85,7 +89,7 @@ async def of_payments(
             if wanted[row.transfer_id] != row.block_hash:
                 continue
             found[TransferId(row.transfer_id)] = StoredEvidence(
-                evidence=PaymentEvidence(sources=tuple(row.sources), proof=row.proof, failure=row.proof_failure),
+                evidence=_evidence(row),
                 block_hash=BlockHash(row.block_hash),
                 read_at=row.read_at,
             )
@@ -102,13 +106,24 @@ async def of_settlement(conn: AsyncConnection, settlement: Settlement) -> list[S
     ]
 
 
-async def unproven(conn: AsyncConnection, final: Iterable[TransferRecord]) -> frozenset[TransferId]:
-    """Those of the payments whose proof failed where they stand now."""
+async def flags(conn: AsyncConnection, final: Iterable[TransferRecord]) -> Flags:
+    """What speaks against each of the payments where it stands now; those without anything are left out."""
     places = {t.id: t.block_hash for t in final}
-    found: set[TransferId] = set()
+    found: dict[TransferId, Mapping[HoldReason, str]] = {}
     for chunk in chunks(places):
-        query = select(_t.c.transfer_id, _t.c.block_hash).where(
-            _t.c.transfer_id.in_(chunk), _t.c.proof_failure.is_not(None)
-        )
-        found |= {row.transfer_id for row in await conn.execute(query) if places[row.transfer_id] == row.block_hash}
-    return frozenset(found)
+        query = select(_t).where(_t.c.transfer_id.in_(chunk))
+        for row in await conn.execute(query):
+            given = _evidence(row)
+            unproven = {} if given.failure is None else {HoldReason.PROOF_FAILED: given.failure}
+            if places[row.transfer_id] == row.block_hash and (unproven or given.flags):
+                found[TransferId(row.transfer_id)] = {**given.flags, **unproven}
+    return found
+
+
+def _evidence(row: Row[Any]) -> PaymentEvidence:
+    return PaymentEvidence(
+        sources=tuple(row.sources),
+        proof=row.proof,
+        failure=row.proof_failure,
+        flags={HoldReason(reason): why for reason, why in row.flags.items()},
+    )

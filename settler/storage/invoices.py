@@ -235,6 +235,8 @@ def _option_row(invoice_id: InvoiceId, o: Option) -> dict[str, Any]:
         "amount_base": o.amount_base,
         "tail_base": o.tail_base,
         "from_block": o.from_block,
+        "reference": o.reference,
+        "payer": o.payer,
     }
 
 
@@ -261,6 +263,8 @@ def _option(row: Row[Any]) -> Option:
         amount_base=BaseUnits(row.amount_base),
         tail_base=BaseUnits(row.tail_base),
         from_block=None if row.from_block is None else BlockNumber(row.from_block),
+        reference=row.reference,
+        payer=None if row.payer is None else Address(row.payer),
     )
 
 

@@ -63,6 +63,8 @@ chains = Table(
     Column("head_time", UtcDateTime),
     Column("final_number", BigInteger),
     Column("final_time", UtcDateTime),
+    # the tokens' own announcements (pauses, upgrades, freezes): read up to here
+    Column("risks_number", BigInteger),
     Column("halted_at", UtcDateTime),
     Column("halt_reason", Text),
     Column("updated_at", UtcDateTime, nullable=False),
@@ -105,6 +107,8 @@ watched_addresses = Table(
     _address("address"),
     Column("watched_since", UtcDateTime, nullable=False),
     Column("retired_at", UtcDateTime),
+    # an invoice expects an on-chain reference there: what is paid to it is read with the logs of its transaction
+    Column("has_references", Boolean, nullable=False),
     # on every chain at once: the same address pays on each, and money on the wrong one must be found
     PrimaryKeyConstraint("address"),
 )
@@ -164,11 +168,69 @@ invoice_options = Table(
     Column("amount_base", Uint256, nullable=False),
     Column("tail_base", Uint256, nullable=False),
     Column("from_block", BigInteger),
+    # the on-chain reference that names the invoice, 8 to 32 bytes
+    Column("reference", LargeBinary(32)),
+    # the sender that is expected
+    _address("payer", nullable=True),
     PrimaryKeyConstraint("invoice_id", "index"),
     ForeignKeyConstraint(["invoice_id"], ["invoices.id"]),
     CheckConstraint("match IN ('address','amount','reference','payer')", name="match"),
     # the hot look-up of matching
     Index("ix_invoice_options_pay_to", "pay_to", "match", "amount_base"),
+)
+
+invoice_references = Table(
+    "invoice_references",
+    metadata,
+    # as a log shows it: the reference itself, or its keccak-256
+    _hash("key"),
+    _address("pay_to"),
+    Column("invoice_id", Text, nullable=False),
+    # a reference names one invoice at an address, for good: a payment that repeats it is meant for that one
+    PrimaryKeyConstraint("key", "pay_to"),
+    ForeignKeyConstraint(["invoice_id"], ["invoices.id"]),
+)
+
+deposit_keys = Table(
+    "deposit_keys",
+    metadata,
+    # BIP-32 fingerprint and chain code tell extended public keys apart; the key itself stays in the configuration
+    Column("id", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("next_index", BigInteger, nullable=False),
+    Column("first_used_at", UtcDateTime, nullable=False),
+    PrimaryKeyConstraint("id", "path"),
+)
+
+deposit_addresses = Table(
+    "deposit_addresses",
+    metadata,
+    _address("address"),
+    # 'pool': added by an operator, given out again; 'derived': made from an extended public key, once
+    Column("source", Text, nullable=False),
+    Column("key_id", Text),
+    Column("path", Text),
+    Column("index", BigInteger),
+    Column("added_at", UtcDateTime, nullable=False),
+    # the invoice it was given to last
+    Column("invoice_id", Text),
+    # from when on it may be given to another: the end of that invoice's monitoring, and the quarantine
+    Column("free_from", UtcDateTime, nullable=False),
+    Column("retired_at", UtcDateTime),
+    PrimaryKeyConstraint("address"),
+    ForeignKeyConstraint(["invoice_id"], ["invoices.id"]),
+    CheckConstraint("source IN ('pool','derived')", name="source"),
+    CheckConstraint("(source = 'derived') = (key_id IS NOT NULL AND path IS NOT NULL)", name="derived_has_path"),
+    # an index of a key is one address
+    UniqueConstraint("key_id", "path", "index", name="uq_deposit_addresses_derived"),
+    # the pool's address that has been free the longest
+    Index(
+        "ix_deposit_addresses_free",
+        "free_from",
+        "address",
+        sqlite_where=text("source = 'pool' AND retired_at IS NULL"),
+        postgresql_where=text("source = 'pool' AND retired_at IS NULL"),
+    ),
 )
 
 amount_reservations = Table(
@@ -198,6 +260,7 @@ transfers = Table(
     _address("recipient"),
     Column("amount", Uint256, nullable=False),
     Column("ordinal", Integer, nullable=False),
+    Column("decimals", Integer, nullable=False),
     Column("status", Text, nullable=False),
     Column("block_number", BigInteger, nullable=False),
     _hash("block_hash"),
@@ -260,6 +323,8 @@ payment_evidence = Table(
     Column("sources", JSON, nullable=False),
     Column("proof", JSON(none_as_null=True)),
     Column("proof_failure", Text),
+    # what a policy found against it when it became final: {"sanctions": "why", …}
+    Column("flags", JSON, nullable=False),
     Column("read_at", UtcDateTime, nullable=False),
     # what a final payment rests on in the block it was read in; in another block it is read, and proven, anew
     PrimaryKeyConstraint("transfer_id", "block_hash"),
@@ -334,14 +399,25 @@ holds = Table(
     Column("id", Text, nullable=False),
     Column("invoice_id", Text, nullable=False),
     Column("reason", Text, nullable=False),
+    # the payment it is about, or '' where it is about the invoice: letting one payment pass lets no other pass
+    Column("subject", Text, nullable=False),
+    Column("detail", Text, nullable=False),
     Column("held_at", UtcDateTime, nullable=False),
+    Column("held_by", Text),
     Column("released_at", UtcDateTime),
     Column("released_by", Text),
     Column("release_reason", Text),
     PrimaryKeyConstraint("id"),
     ForeignKeyConstraint(["invoice_id"], ["invoices.id"]),
-    # one hold an invoice and reason
-    UniqueConstraint("invoice_id", "reason", name="uq_holds_invoice_reason"),
+    # one hold an invoice, reason and payment
+    UniqueConstraint("invoice_id", "reason", "subject", name="uq_holds_invoice_reason_subject"),
+    # what an operator has to look at, newest first
+    Index(
+        "ix_holds_standing",
+        "id",
+        sqlite_where=text("released_at IS NULL"),
+        postgresql_where=text("released_at IS NULL"),
+    ),
     # what an operator let go on, newest first
     Index(
         "ix_holds_released",
@@ -349,6 +425,55 @@ holds = Table(
         sqlite_where=text("released_at IS NOT NULL"),
         postgresql_where=text("released_at IS NOT NULL"),
     ),
+)
+
+token_risks = Table(
+    "token_risks",
+    metadata,
+    Column("chain_id", BigInteger, nullable=False),
+    _address("token"),
+    Column("block_number", BigInteger, nullable=False),
+    _hash("tx_hash"),
+    Column("log_index", BigInteger, nullable=False),
+    # paused, unpaused, upgraded, deprecated, blocked, unblocked
+    Column("kind", Text, nullable=False),
+    # the address that was blocked, or the new implementation
+    _address("subject", nullable=True),
+    Column("seen_at", UtcDateTime, nullable=False),
+    # an operator looked at it and trusts the token again
+    Column("accepted_at", UtcDateTime),
+    Column("accepted_by", Text),
+    # what a token's contract announced of itself, in the order it did
+    PrimaryKeyConstraint("chain_id", "token", "block_number", "log_index"),
+    ForeignKeyConstraint(["chain_id"], ["chains.chain_id"]),
+)
+
+refunds = Table(
+    "refunds",
+    metadata,
+    Column("id", Text, nullable=False),
+    Column("transfer_id", Text, nullable=False),
+    # set where the surplus of a settled invoice was given back
+    Column("settlement_id", Text),
+    Column("chain_id", BigInteger, nullable=False),
+    _address("token"),
+    _hash("tx_hash"),
+    Column("log_index", BigInteger, nullable=False),
+    Column("block_number", BigInteger, nullable=False),
+    _hash("block_hash"),
+    _address("sender"),
+    _address("recipient"),
+    Column("amount", Uint256, nullable=False),
+    Column("refunded_at", UtcDateTime, nullable=False),
+    Column("refunded_by", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    # append-only by trigger: money that left again, as the chain shows it
+    PrimaryKeyConstraint("id"),
+    ForeignKeyConstraint(["transfer_id"], ["transfers.id"]),
+    ForeignKeyConstraint(["settlement_id"], ["settlements.id"]),
+    # one log gives back one payment: refunding two with one transaction takes two logs
+    UniqueConstraint("chain_id", "tx_hash", "log_index", name="uq_refunds_place"),
+    Index("ix_refunds_transfer", "transfer_id"),
 )
 
 ledger_entries = Table(
@@ -381,6 +506,7 @@ ledger_lines = Table(
     PrimaryKeyConstraint("entry_id", "index"),
     ForeignKeyConstraint(["entry_id"], ["ledger_entries.id"]),
     CheckConstraint("side IN ('debit','credit')", name="side"),
+    Index("ix_ledger_lines_transfer", "transfer_id"),
 )
 
 events = Table(
@@ -495,14 +621,23 @@ api_keys = Table(
 operator_actions = Table(
     "operator_actions",
     metadata,
+    Column("seq", Sequence64, nullable=False, autoincrement=False),
     Column("id", Text, nullable=False),
     Column("at", UtcDateTime, nullable=False),
     Column("who", Text, nullable=False),
     Column("action", Text, nullable=False),
     Column("object_id", Text, nullable=False),
     Column("reason", Text, nullable=False),
-    # append-only by trigger: who, when, why
-    PrimaryKeyConstraint("id"),
+    Column("detail", JSON, nullable=False),
+    # SHA-256 of the row before (zeros before the first), and of this row with it
+    _hash("previous_hash"),
+    _hash("hash"),
+    # append-only by trigger: who, when, why; counted without gaps, so that a row taken away is missed
+    PrimaryKeyConstraint("seq"),
+    UniqueConstraint("id", name="uq_operator_actions_id"),
+    # each row has one successor: the chain cannot fork
+    UniqueConstraint("previous_hash", name="uq_operator_actions_previous_hash"),
+    Index("ix_operator_actions_object", "object_id"),
 )
 
 APPEND_ONLY = (
@@ -511,6 +646,7 @@ APPEND_ONLY = (
     reversals,
     ledger_entries,
     ledger_lines,
+    refunds,
     operator_actions,
 )
 """Tables whose rows are never updated or deleted; the database itself refuses (triggers)."""

@@ -96,6 +96,7 @@ def a_transfer(amount: int = 100_000_000, **changes: Any) -> TransferRecord:
     made = TransferRecord(
         id=TransferId(f"trf_{n:026d}"),
         identity=an_identity(amount=BaseUnits(amount), **of_identity),
+        decimals=18 if of_identity.get("token") == DAI else 6,
         status=TransferStatus.FINAL,
         block_number=BlockNumber(1_000),
         block_hash=BlockHash(b"\xb0" * 32),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from settler.domain.events import EventType
 from settler.domain.invoices import InvoiceException, InvoiceStatus
 from settler.domain.lifecycle import advance
-from settler.domain.settlement import Expire, Hold, HoldReason, Outcome, Processing, Settle, Waiting
+from settler.domain.settlement import Expire, Hold, HoldReason, Outcome, Processing, Settle, Stop, Waiting
 from tests.domain.samples import an_invoice
 
 PENDING, PROCESSING, SETTLED, EXPIRED, CANCELED, REVERSED = InvoiceStatus
@@ -20,11 +20,13 @@ ON_HOLD = frozenset({InvoiceException.ON_HOLD})
 waiting = Waiting(exceptions=NOTHING)
 processing = Processing(exceptions=NOTHING)
 expire = Expire(exceptions=NOTHING)
-held = Hold(reason=HoldReason.LATE, expire=False, exceptions=ON_HOLD)
-held_and_past = Hold(reason=HoldReason.LATE, expire=True, exceptions=ON_HOLD)
+LATE = (Stop(reason=HoldReason.LATE),)
+held = Hold(stops=LATE, is_paid=False, expire=False, exceptions=ON_HOLD)
+held_and_past = Hold(stops=LATE, is_paid=False, expire=True, exceptions=ON_HOLD)
+held_and_paid = Hold(stops=(Stop(reason=HoldReason.MANUAL),), is_paid=True, expire=False, exceptions=ON_HOLD)
 settle = Settle(parts=(), exceptions=NOTHING)
 OPEN = [PENDING, PROCESSING, EXPIRED, REVERSED]
-OUTCOMES: list[Outcome] = [waiting, processing, expire, held, held_and_past, settle]
+OUTCOMES: list[Outcome] = [waiting, processing, expire, held, held_and_past, held_and_paid, settle]
 
 ARROWS: list[tuple[InvoiceStatus, Outcome, InvoiceStatus]] = [
     (PENDING, waiting, PENDING),
@@ -32,24 +34,28 @@ ARROWS: list[tuple[InvoiceStatus, Outcome, InvoiceStatus]] = [
     (PENDING, expire, EXPIRED),
     (PENDING, held, PENDING),
     (PENDING, held_and_past, EXPIRED),
+    (PENDING, held_and_paid, PROCESSING),
     (PENDING, settle, SETTLED),
     (PROCESSING, waiting, PENDING),
     (PROCESSING, processing, PROCESSING),
     (PROCESSING, expire, EXPIRED),
     (PROCESSING, held, PENDING),
     (PROCESSING, held_and_past, EXPIRED),
+    (PROCESSING, held_and_paid, PROCESSING),
     (PROCESSING, settle, SETTLED),
     (EXPIRED, waiting, EXPIRED),
     (EXPIRED, processing, PROCESSING),
     (EXPIRED, expire, EXPIRED),
     (EXPIRED, held, EXPIRED),
     (EXPIRED, held_and_past, EXPIRED),
+    (EXPIRED, held_and_paid, PROCESSING),
     (EXPIRED, settle, SETTLED),
     (REVERSED, waiting, REVERSED),
     (REVERSED, processing, REVERSED),
     (REVERSED, expire, REVERSED),
     (REVERSED, held, REVERSED),
     (REVERSED, held_and_past, REVERSED),
+    (REVERSED, held_and_paid, REVERSED),
     (REVERSED, settle, SETTLED),
 ]
 TELLS = {

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chains.model import Address, BaseUnits, BlockHash
+from chains.model import Address, BaseUnits, BlockHash, BlockNumber
 from settler.domain.invoices import Invoice, InvoiceException, InvoiceStatus, Match, TransferRecord, TransferStatus
 from settler.domain.money import FINEST_SCALE, rescale_exact
 from settler.domain.settlement import (
@@ -21,9 +21,9 @@ from settler.domain.settlement import (
     Outcome,
     Processing,
     Settle,
+    Stop,
     Waiting,
     assess,
-    decimals_of,
     due,
     is_late,
     option_of,
@@ -41,6 +41,7 @@ from tests.domain.samples import (
 )
 
 LATE = EXPIRES + timedelta(seconds=1)
+LATE_STOP = Stop(reason=HoldReason.LATE)
 USD = 10**6
 """In units of the default invoice."""
 EXACT = InvoicePolicy()
@@ -167,14 +168,67 @@ def test_is_late__by_block_time__the_very_second_is_in_time(seconds: int, late: 
 def test_assess__late_and_final__is_held_until_released_or_accepted() -> None:
     late = a_transfer(block_time=LATE)
     noted = frozenset({InvoiceException.LATE, InvoiceException.ON_HOLD})
-    assert assessed(an_invoice(), late) == Hold(reason=HoldReason.LATE, expire=False, exceptions=noted)
-    assert assessed(an_invoice(), late, scanned_to=LATE) == Hold(reason=HoldReason.LATE, expire=True, exceptions=noted)
+    held = Hold(stops=(LATE_STOP,), is_paid=False, expire=False, exceptions=noted)
+    assert assessed(an_invoice(), late) == held
+    assert assessed(an_invoice(), late, scanned_to=LATE) == replace(held, expire=True)
     for settled in (
         assessed(an_invoice(), late, policy=ACCEPT),
-        assessed(an_invoice(), late, released=frozenset({HoldReason.LATE})),
+        assessed(an_invoice(), late, released=frozenset({LATE_STOP})),
+        assessed(an_invoice(), replace(late, evidence={"strategy": "assigned"})),
     ):
         assert amounts(settled) == [(100 * USD, 0)]
         assert settled.exceptions == {InvoiceException.LATE}
+
+
+def test_assess__flagged_payment__is_held_for_each_reason_and_does_not_expire() -> None:
+    paid = a_transfer()
+    flags = {paid.id: {HoldReason.SANCTIONS: "on the list", HoldReason.DEPEG: "0.97"}}
+    depeg = Stop(reason=HoldReason.DEPEG, transfer_id=paid.id)
+    sanctions = Stop(reason=HoldReason.SANCTIONS, transfer_id=paid.id)
+    on_hold = frozenset({InvoiceException.ON_HOLD})
+    held = Hold(stops=(depeg, sanctions), is_paid=True, expire=False, exceptions=on_hold)
+    assert assessed(an_invoice(), paid, flags=flags) == held
+    assert assessed(an_invoice(), paid, flags=flags, scanned_to=LATE) == held
+    assert [s.detail for s in held.stops] == ["", ""]
+    outcome = assessed(an_invoice(), paid, flags=flags)
+    assert isinstance(outcome, Hold)
+    assert [s.detail for s in outcome.stops] == ["0.97", "on the list"]
+    left = assessed(an_invoice(), paid, flags=flags, released=frozenset({depeg}))
+    assert left == replace(held, stops=(sanctions,))
+    assert isinstance(assessed(an_invoice(), paid, flags=flags, released=frozenset({depeg, sanctions})), Settle)
+
+
+def test_assess__one_payment_let_pass__lets_no_other_pass() -> None:
+    first, second = a_transfer(50 * USD), a_transfer(50 * USD)
+    flags = {t.id: {HoldReason.SANCTIONS: "on the list"} for t in (first, second)}
+    stops = [Stop(reason=HoldReason.SANCTIONS, transfer_id=t.id) for t in (first, second)]
+    outcome = assessed(an_invoice(), first, second, flags=flags, released=frozenset(stops[:1]))
+    assert isinstance(outcome, Hold)
+    assert outcome.stops == (stops[1],)
+
+
+def test_assess__flag_on_a_payment_it_does_not_rest_on__holds_nothing() -> None:
+    paid, more = a_transfer(), a_transfer(1, block_hash=BlockHash(b"\xb1" * 32), block_number=BlockNumber(1_001))
+    outcome = assessed(an_invoice(), paid, more, flags={more.id: {HoldReason.SANCTIONS: "on the list"}})
+    assert isinstance(outcome, Settle)
+    assert [p.transfer for p in outcome.parts] == [paid]
+
+
+def test_assess__stopped_by_an_operator__is_noted_at_once_and_held_when_paid() -> None:
+    on_hold = frozenset({InvoiceException.ON_HOLD})
+    manual = Stop(reason=HoldReason.MANUAL)
+    assert assessed(an_invoice(), is_stopped=True) == Waiting(exceptions=on_hold)
+    seen = a_transfer(status=TransferStatus.DETECTED)
+    assert assessed(an_invoice(), seen, is_stopped=True) == Processing(exceptions=on_hold)
+    held = Hold(stops=(manual,), is_paid=True, expire=False, exceptions=on_hold)
+    assert assessed(an_invoice(), a_transfer(), is_stopped=True) == held
+    assert isinstance(assessed(an_invoice(), a_transfer(), released=frozenset({manual})), Settle)
+
+
+def test_assess__assigned_in_a_finer_token__counts_exactly() -> None:
+    """An operator may assign what came in a token of more decimals, as long as it is whole in the invoice's scale."""
+    fine = a_transfer(101 * 10**18, decimals=18, token=DAI, evidence={"strategy": "assigned"})
+    assert amounts(assessed(an_invoice(), fine)) == [(100 * 10**18, 10**18)]
 
 
 def test_assess__late_and_not_final__is_not_held_yet() -> None:
@@ -241,11 +295,6 @@ def test_assess__the_last_token_is_coarser__its_part_is_rounded_up_to_a_whole_un
     dai = in_dai(99 * 10**18 + 1)
     usdc = a_transfer(2 * USD, block_time=T0 + timedelta(minutes=2))
     assert amounts(assessed(two_ways(), dai, usdc)) == [(99 * 10**18 + 1, 0), (USD, USD)]
-
-
-def test_decimals_of__a_token_the_invoice_does_not_take__is_a_bug() -> None:
-    with pytest.raises(AssertionError, match="does not take its token"):
-        decimals_of(an_invoice(), a_transfer(token=DAI))
 
 
 def test_option_of__assigned_to_an_address_of_no_option__is_none() -> None:
@@ -324,6 +373,7 @@ def situations(draw: st.DrawFn) -> tuple[Invoice, list[TransferRecord]]:
                 whole if option.match is Match.AMOUNT else amount,
                 chain_id=option.chain_id,
                 token=option.token_address,
+                decimals=option.decimals,
                 status=draw(st.sampled_from(TransferStatus)),
                 block_time=draw(st.sampled_from(TIMES)),
             )
@@ -338,7 +388,7 @@ policies = st.builds(
     late=st.sampled_from(LatePolicy),
 )
 scans = st.sampled_from([None, T0, EXPIRES, LATE])
-releases = st.sampled_from([frozenset[HoldReason](), frozenset({HoldReason.LATE})])
+releases = st.sampled_from([frozenset[Stop](), frozenset({LATE_STOP})])
 
 
 @given(situation=situations(), policy=policies, scanned_to=scans, released=releases)
@@ -363,7 +413,7 @@ def test_assess__settle__conserves_every_unit(
     coarsest = min(o.decimals for o in invoice.options)
     assert settled < owed + 10 ** (invoice.scale - coarsest)
     assert settled + received(invoice, paid) - settled == sum(
-        rescale_exact(t.identity.amount, decimals_of(invoice, t), invoice.scale) for t in paid
+        rescale_exact(t.identity.amount, t.decimals, invoice.scale) for t in paid
     )
 
 

@@ -38,6 +38,7 @@ LINE = SettlementLine(
 RECORD = TransferRecord(
     id=TransferId("trf_1"),
     identity=IDENTITY,
+    decimals=6,
     status=TransferStatus.FINAL,
     block_number=PAYMENT.block_number,
     block_hash=PAYMENT.block_hash,

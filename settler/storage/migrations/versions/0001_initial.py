@@ -18,6 +18,7 @@ _APPEND_ONLY = (
     "reversals",
     "ledger_entries",
     "ledger_lines",
+    "refunds",
     "operator_actions",
 )
 
@@ -85,11 +86,20 @@ def _create_tables() -> None:
         sa.Column("head_time", UtcDateTime(), nullable=True),
         sa.Column("final_number", sa.BigInteger(), nullable=True),
         sa.Column("final_time", UtcDateTime(), nullable=True),
+        sa.Column("risks_number", sa.BigInteger(), nullable=True),
         sa.Column("halted_at", UtcDateTime(), nullable=True),
         sa.Column("halt_reason", sa.Text(), nullable=True),
         sa.Column("updated_at", UtcDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("chain_id", name=op.f("pk_chains")),
         sa.UniqueConstraint("name", name="uq_chains_name"),
+    )
+    op.create_table(
+        "deposit_keys",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("path", sa.Text(), nullable=False),
+        sa.Column("next_index", sa.BigInteger(), nullable=False),
+        sa.Column("first_used_at", UtcDateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("id", "path", name=op.f("pk_deposit_keys")),
     )
     op.create_table(
         "events",
@@ -176,19 +186,27 @@ def _create_tables() -> None:
     )
     op.create_table(
         "operator_actions",
+        sa.Column("seq", Sequence64, autoincrement=False, nullable=False),
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("at", UtcDateTime(), nullable=False),
         sa.Column("who", sa.Text(), nullable=False),
         sa.Column("action", sa.Text(), nullable=False),
         sa.Column("object_id", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_operator_actions")),
+        sa.Column("detail", sa.JSON(), nullable=False),
+        sa.Column("previous_hash", sa.LargeBinary(length=32), nullable=False),
+        sa.Column("hash", sa.LargeBinary(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_operator_actions")),
+        sa.UniqueConstraint("id", name="uq_operator_actions_id"),
+        sa.UniqueConstraint("previous_hash", name="uq_operator_actions_previous_hash"),
     )
+    op.create_index("ix_operator_actions_object", "operator_actions", ["object_id"], unique=False)
     op.create_table(
         "watched_addresses",
         sa.Column("address", sa.LargeBinary(length=20), nullable=False),
         sa.Column("watched_since", UtcDateTime(), nullable=False),
         sa.Column("retired_at", UtcDateTime(), nullable=True),
+        sa.Column("has_references", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("address", name=op.f("pk_watched_addresses")),
     )
     op.create_table(
@@ -228,17 +246,48 @@ def _create_tables() -> None:
         sa.PrimaryKeyConstraint("chain_id", "number", name=op.f("pk_blocks")),
     )
     op.create_table(
+        "deposit_addresses",
+        sa.Column("address", sa.LargeBinary(length=20), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("key_id", sa.Text(), nullable=True),
+        sa.Column("path", sa.Text(), nullable=True),
+        sa.Column("index", sa.BigInteger(), nullable=True),
+        sa.Column("added_at", UtcDateTime(), nullable=False),
+        sa.Column("invoice_id", sa.Text(), nullable=True),
+        sa.Column("free_from", UtcDateTime(), nullable=False),
+        sa.Column("retired_at", UtcDateTime(), nullable=True),
+        sa.CheckConstraint(
+            "(source = 'derived') = (key_id IS NOT NULL AND path IS NOT NULL)",
+            name=op.f("ck_deposit_addresses_derived_has_path"),
+        ),
+        sa.CheckConstraint("source IN ('pool','derived')", name=op.f("ck_deposit_addresses_source")),
+        sa.ForeignKeyConstraint(["invoice_id"], ["invoices.id"], name=op.f("fk_deposit_addresses_invoice_id")),
+        sa.PrimaryKeyConstraint("address", name=op.f("pk_deposit_addresses")),
+        sa.UniqueConstraint("key_id", "path", "index", name="uq_deposit_addresses_derived"),
+    )
+    op.create_index(
+        "ix_deposit_addresses_free",
+        "deposit_addresses",
+        ["free_from", "address"],
+        unique=False,
+        sqlite_where=sa.text("source = 'pool' AND retired_at IS NULL"),
+        postgresql_where=sa.text("source = 'pool' AND retired_at IS NULL"),
+    )
+    op.create_table(
         "holds",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("invoice_id", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=False),
         sa.Column("held_at", UtcDateTime(), nullable=False),
+        sa.Column("held_by", sa.Text(), nullable=True),
         sa.Column("released_at", UtcDateTime(), nullable=True),
         sa.Column("released_by", sa.Text(), nullable=True),
         sa.Column("release_reason", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(["invoice_id"], ["invoices.id"], name=op.f("fk_holds_invoice_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_holds")),
-        sa.UniqueConstraint("invoice_id", "reason", name="uq_holds_invoice_reason"),
+        sa.UniqueConstraint("invoice_id", "reason", "subject", name="uq_holds_invoice_reason_subject"),
     )
     op.create_index(
         "ix_holds_released",
@@ -247,6 +296,14 @@ def _create_tables() -> None:
         unique=False,
         sqlite_where=sa.text("released_at IS NOT NULL"),
         postgresql_where=sa.text("released_at IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_holds_standing",
+        "holds",
+        ["id"],
+        unique=False,
+        sqlite_where=sa.text("released_at IS NULL"),
+        postgresql_where=sa.text("released_at IS NULL"),
     )
     op.create_table(
         "invoice_options",
@@ -262,11 +319,21 @@ def _create_tables() -> None:
         sa.Column("amount_base", Uint256(), nullable=False),
         sa.Column("tail_base", Uint256(), nullable=False),
         sa.Column("from_block", sa.BigInteger(), nullable=True),
+        sa.Column("reference", sa.LargeBinary(length=32), nullable=True),
+        sa.Column("payer", sa.LargeBinary(length=20), nullable=True),
         sa.CheckConstraint("match IN ('address','amount','reference','payer')", name=op.f("ck_invoice_options_match")),
         sa.ForeignKeyConstraint(["invoice_id"], ["invoices.id"], name=op.f("fk_invoice_options_invoice_id")),
         sa.PrimaryKeyConstraint("invoice_id", "index", name=op.f("pk_invoice_options")),
     )
     op.create_index("ix_invoice_options_pay_to", "invoice_options", ["pay_to", "match", "amount_base"], unique=False)
+    op.create_table(
+        "invoice_references",
+        sa.Column("key", sa.LargeBinary(length=32), nullable=False),
+        sa.Column("pay_to", sa.LargeBinary(length=20), nullable=False),
+        sa.Column("invoice_id", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["invoice_id"], ["invoices.id"], name=op.f("fk_invoice_references_invoice_id")),
+        sa.PrimaryKeyConstraint("key", "pay_to", name=op.f("pk_invoice_references")),
+    )
     op.create_table(
         "ledger_lines",
         sa.Column("entry_id", sa.Text(), nullable=False),
@@ -283,6 +350,7 @@ def _create_tables() -> None:
         sa.ForeignKeyConstraint(["entry_id"], ["ledger_entries.id"], name=op.f("fk_ledger_lines_entry_id")),
         sa.PrimaryKeyConstraint("entry_id", "index", name=op.f("pk_ledger_lines")),
     )
+    op.create_index("ix_ledger_lines_transfer", "ledger_lines", ["transfer_id"], unique=False)
     op.create_table(
         "settlements",
         sa.Column("id", sa.Text(), nullable=False),
@@ -302,6 +370,21 @@ def _create_tables() -> None:
         sa.UniqueConstraint("invoice_id", "generation", name="uq_settlements_invoice_generation"),
     )
     op.create_index("ix_settlements_merchant", "settlements", ["merchant", "id"], unique=False)
+    op.create_table(
+        "token_risks",
+        sa.Column("chain_id", sa.BigInteger(), nullable=False),
+        sa.Column("token", sa.LargeBinary(length=20), nullable=False),
+        sa.Column("block_number", sa.BigInteger(), nullable=False),
+        sa.Column("tx_hash", sa.LargeBinary(length=32), nullable=False),
+        sa.Column("log_index", sa.BigInteger(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("subject", sa.LargeBinary(length=20), nullable=True),
+        sa.Column("seen_at", UtcDateTime(), nullable=False),
+        sa.Column("accepted_at", UtcDateTime(), nullable=True),
+        sa.Column("accepted_by", sa.Text(), nullable=True),
+        sa.ForeignKeyConstraint(["chain_id"], ["chains.chain_id"], name=op.f("fk_token_risks_chain_id")),
+        sa.PrimaryKeyConstraint("chain_id", "token", "block_number", "log_index", name=op.f("pk_token_risks")),
+    )
     op.create_table(
         "tokens",
         sa.Column("chain_id", sa.BigInteger(), nullable=False),
@@ -324,6 +407,7 @@ def _create_tables() -> None:
         sa.Column("recipient", sa.LargeBinary(length=20), nullable=False),
         sa.Column("amount", Uint256(), nullable=False),
         sa.Column("ordinal", sa.Integer(), nullable=False),
+        sa.Column("decimals", sa.Integer(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("block_number", sa.BigInteger(), nullable=False),
         sa.Column("block_hash", sa.LargeBinary(length=32), nullable=False),
@@ -408,6 +492,41 @@ def _create_tables() -> None:
         postgresql_where=sa.text("status = 'pending'"),
     )
     op.create_table(
+        "payment_evidence",
+        sa.Column("transfer_id", sa.Text(), nullable=False),
+        sa.Column("block_hash", sa.LargeBinary(length=32), nullable=False),
+        sa.Column("sources", sa.JSON(), nullable=False),
+        sa.Column("proof", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("proof_failure", sa.Text(), nullable=True),
+        sa.Column("flags", sa.JSON(), nullable=False),
+        sa.Column("read_at", UtcDateTime(), nullable=False),
+        sa.ForeignKeyConstraint(["transfer_id"], ["transfers.id"], name=op.f("fk_payment_evidence_transfer_id")),
+        sa.PrimaryKeyConstraint("transfer_id", "block_hash", name=op.f("pk_payment_evidence")),
+    )
+    op.create_table(
+        "refunds",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("transfer_id", sa.Text(), nullable=False),
+        sa.Column("settlement_id", sa.Text(), nullable=True),
+        sa.Column("chain_id", sa.BigInteger(), nullable=False),
+        sa.Column("token", sa.LargeBinary(length=20), nullable=False),
+        sa.Column("tx_hash", sa.LargeBinary(length=32), nullable=False),
+        sa.Column("log_index", sa.BigInteger(), nullable=False),
+        sa.Column("block_number", sa.BigInteger(), nullable=False),
+        sa.Column("block_hash", sa.LargeBinary(length=32), nullable=False),
+        sa.Column("sender", sa.LargeBinary(length=20), nullable=False),
+        sa.Column("recipient", sa.LargeBinary(length=20), nullable=False),
+        sa.Column("amount", Uint256(), nullable=False),
+        sa.Column("refunded_at", UtcDateTime(), nullable=False),
+        sa.Column("refunded_by", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["settlement_id"], ["settlements.id"], name=op.f("fk_refunds_settlement_id")),
+        sa.ForeignKeyConstraint(["transfer_id"], ["transfers.id"], name=op.f("fk_refunds_transfer_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_refunds")),
+        sa.UniqueConstraint("chain_id", "tx_hash", "log_index", name="uq_refunds_place"),
+    )
+    op.create_index("ix_refunds_transfer", "refunds", ["transfer_id"], unique=False)
+    op.create_table(
         "reversals",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("settlement_id", sa.Text(), nullable=False),
@@ -440,14 +559,3 @@ def _create_tables() -> None:
         sa.PrimaryKeyConstraint("settlement_id", "index", name=op.f("pk_settlement_lines")),
     )
     op.create_index("ix_settlement_lines_transfer", "settlement_lines", ["transfer_id"], unique=False)
-    op.create_table(
-        "payment_evidence",
-        sa.Column("transfer_id", sa.Text(), nullable=False),
-        sa.Column("block_hash", sa.LargeBinary(length=32), nullable=False),
-        sa.Column("sources", sa.JSON(), nullable=False),
-        sa.Column("proof", sa.JSON(none_as_null=True), nullable=True),
-        sa.Column("proof_failure", sa.Text(), nullable=True),
-        sa.Column("read_at", UtcDateTime(), nullable=False),
-        sa.ForeignKeyConstraint(["transfer_id"], ["transfers.id"], name=op.f("fk_payment_evidence_transfer_id")),
-        sa.PrimaryKeyConstraint("transfer_id", "block_hash", name=op.f("pk_payment_evidence")),
-    )
