@@ -24,7 +24,8 @@ from chains.errors import (
     Rejected,
 )
 from chains.evm_calls import Header, asks_logs, checked, header_call, header_of, logs_call
-from chains.hex import read_quantity, to_hex, to_quantity
+from chains.hex import read_hash, read_quantity, to_hex, to_quantity
+from chains.labelling import transactions_to_label, with_labels
 from chains.model import (
     Address,
     BlockHash,
@@ -37,17 +38,22 @@ from chains.model import (
     Tag,
     TokenFacts,
     Transfer,
+    TxHash,
 )
 from chains.proof import BLOCK, RECEIPTS, WireBlock, WireReceipt
 from chains.receipts import transfer_logs
 from chains.replies import Call
 from chains.rpc import MAX_BATCH, RpcProvider
 from chains.tokens import read_token_facts
-from chains.wire import LISTING, LOG_RECEIPTS, TEXT, WireHeader, WireListing, WireLog, WireLogReceipt
+from chains.wire import LISTING, LOG_RECEIPT, LOG_RECEIPTS, TEXT, WireHeader, WireListing, WireLog, WireLogReceipt
 
 FILTER_RECIPIENTS_MAX = 500
 """More recipients than this are not put into the filter but matched here: providers cap filters, often at 1,000 topics
 (RULES.md section 1), and from a few thousand on the filter costs the node more than the logs do."""
+
+
+RECEIPTS_BATCH = 20
+"""Receipts asked at once for their labels: a batch payout's may be a megabyte."""
 
 
 class EvmReader:
@@ -78,7 +84,8 @@ class EvmReader:
         return tuple([None if header is None else header.ref for header in await self._headers(wanted)])
 
     async def read_span(self, span: BlockSpan, query: LogQuery, *, anchor: BlockNumber | None = None) -> SpanRead:
-        """As `ChainReader.read_span`. Two calls, three with an anchor, and one more for each block with transfers.
+        """As `ChainReader.read_span`. Two calls, three with an anchor, and one more for each block with transfers,
+        and for each transaction whose transfers are to be labelled.
 
         With `check_bloom`, two more when the bloom of the last block speaks against an answer without its logs.
         """
@@ -99,7 +106,7 @@ class EvmReader:
             query=query,
             is_filtered=recipients is not None,
         )
-        found = transfers(logs, asked)
+        found = await self._labelled(transfers(logs, asked), query)
         await self._check_nothing_left_out(end, logs, query, recipients)
         return SpanRead(
             span=span,
@@ -119,7 +126,11 @@ class EvmReader:
         check_linked(header.ref for header in held)
         span = BlockSpan(first=number, last=number)
         asked = Asked(chain_id=self._chain_id, span=span, query=query, is_filtered=False)
-        found = transfers(transfer_logs(listing, receipts, query), asked)
+        found = with_labels(
+            transfers(transfer_logs(listing, receipts, query), asked),
+            {TxHash(read_hash(each.transaction_hash, "receipt transactionHash")): each for each in receipts},
+            query,
+        )
         return SpanRead(
             span=span,
             end=end.ref,
@@ -220,6 +231,22 @@ class EvmReader:
         check_linked(header.ref for header in by_number.values())
         self._check_nothing_invented(found, by_number)
         return {block_hash: by_number[number].ref for number, block_hash in hashes.items()}
+
+    async def _labelled(self, found: tuple[Transfer, ...], query: LogQuery) -> tuple[Transfer, ...]:
+        """The transfers, with the labels that the query wants: one call more for each transaction that may have any."""
+        wanted = transactions_to_label(found, query)
+        receipts: dict[TxHash, WireLogReceipt] = {}
+        for start in range(0, len(wanted), RECEIPTS_BATCH):
+            some = wanted[start : start + RECEIPTS_BATCH]
+            calls: list[Call[WireLogReceipt | None]] = [
+                Call(method="eth_getTransactionReceipt", params=[to_hex(tx_hash)], result=LOG_RECEIPT)
+                for tx_hash in some
+            ]
+            for tx_hash, receipt in zip(some, await self._provider.batch(calls), strict=True):
+                if receipt is None:
+                    raise NodeInconsistent(f"{self.name}: it answered logs of a transaction it has no receipt of")
+                receipts[tx_hash] = receipt
+        return with_labels(found, receipts, query)
 
     def _check_nothing_invented(self, found: Sequence[Transfer], headers: Mapping[BlockNumber, Header]) -> None:
         blooms = {number: self._bloom(header) for number, header in headers.items()}

@@ -101,6 +101,39 @@ class TransferIdentity:
     ordinal: int
 
 
+class LabelKind(StrEnum):
+    """Who says what a transfer is for (`chains.labels`)."""
+
+    AUTHORIZATION = "eip3009"
+    TRANSFER_REFERENCE = "erc7699"
+    MEMO = "tip20"
+    REQUEST = "request"
+    COMMERCE = "commerce"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Label:
+    """What another log of its transaction says a transfer is for. It moves no money."""
+
+    kind: LabelKind
+    key: bytes
+    """32 bytes: the nonce, reference, memo or payment hash; of Request Network keccak-256 of the reference."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelSources:
+    """Contracts beside the tokens whose labels are believed: anyone may deploy one that says anything."""
+
+    proxies: frozenset[Address]
+    """Request Network's ERC20FeeProxy."""
+    escrows: frozenset[Address]
+    """Base commerce-payments' AuthCaptureEscrow."""
+
+
+TOKENS_ALONE = LabelSources(proxies=frozenset(), escrows=frozenset())
+"""Only what the tokens themselves say is believed."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transfer:
     """One ERC-20 `Transfer` log, with the place it has now. A reorg changes the place, not the identity."""
@@ -109,6 +142,8 @@ class Transfer:
     block_number: BlockNumber
     block_hash: BlockHash
     log_index: int
+    labels: tuple[Label, ...] = ()
+    """Read for the recipients that the query wants labelled; empty for all others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +152,12 @@ class LogQuery:
 
     tokens: frozenset[Address]
     recipients: frozenset[Address] | None
+    labelled: frozenset[Address] = frozenset()
+    """Recipients whose transfers are to carry their labels: one call more for each of their transactions."""
+    sources: LabelSources = TOKENS_ALONE
+
+    def wants_labels(self, identity: TransferIdentity) -> bool:
+        return identity.recipient in self.labelled and identity.amount > 0
 
     def wants(self, identity: TransferIdentity) -> bool:
         return identity.token in self.tokens and (self.recipients is None or identity.recipient in self.recipients)

@@ -11,9 +11,10 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chains.errors import BlockNotFound, ChainError, MethodUnsupported, RangeTooWide, ResultTooLarge, Timeout, Transient
+from chains.labelling import transactions_to_label
 from chains.model import (
     Address,
     BlockHash,
@@ -109,7 +110,7 @@ class SimulatedReader:
         found = self._logs(span, query, request) if asks_logs else ()
         if self.faults.max_logs is not None and len(found) > self.faults.max_logs:
             raise ResultTooLarge(f"query returned more than {self.faults.max_logs} results")
-        return self._span_read(span, end, found, anchor, head)
+        return self._span_read(span, end, found, query, anchor, head)
 
     async def read_block_by_receipts(
         self, number: BlockNumber, query: LogQuery, *, anchor: BlockNumber | None = None
@@ -122,17 +123,19 @@ class SimulatedReader:
         if end is None or self._strikes("missing end", request, self.faults.missing_end_rate):
             raise BlockNotFound(f"{self.name}: block {number} is not there yet, or its receipts are not")
         found = tuple([transfer for transfer in end.transfers if query.wants(transfer.identity)])
-        return self._span_read(BlockSpan(first=number, last=number), end, found, anchor, head)
+        return self._span_read(BlockSpan(first=number, last=number), end, found, query, anchor, head)
 
     def _span_read(
         self,
         span: BlockSpan,
         end: SimBlock,
         found: tuple[Transfer, ...],
+        query: LogQuery,
         anchor: BlockNumber | None,
         head: BlockNumber,
     ) -> SpanRead:
         anchor_block = self._block(anchor, head) if anchor is not None else None
+        found = self._labelled(found, query)
         blocks = self._blocks_of(found)
         held = {end.ref.number, anchor}
         self._count({"eth_getBlockByNumber": sum(ref.number not in held for ref in blocks.values())})
@@ -143,6 +146,10 @@ class SimulatedReader:
             transfers=found,
             blocks=blocks,
         )
+
+    def _labelled(self, found: tuple[Transfer, ...], query: LogQuery) -> tuple[Transfer, ...]:
+        self._count({"eth_getTransactionReceipt": len(transactions_to_label(found, query))})
+        return tuple(t if query.wants_labels(t.identity) else replace(t, labels=()) for t in found)
 
     async def proof_material(self, block_hash: BlockHash) -> tuple[WireBlock, Sequence[WireReceipt]]:
         """Never: hashes here are invented, so nothing could be proven against them."""

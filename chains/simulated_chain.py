@@ -28,6 +28,7 @@ from chains.model import (
     BlockRef,
     BlockSpan,
     ChainId,
+    Label,
     Tag,
     Token,
     TokenFacts,
@@ -54,6 +55,8 @@ class SimTransfer:
     sender: Address
     recipient: Address
     amount: BaseUnits
+    labels: tuple[Label, ...] = ()
+    """What other logs of the transaction say it is for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,10 +218,11 @@ def _logs(chain_id: ChainId, ref: BlockRef, txs: Sequence[SimTx]) -> tuple[Trans
     index = ref.hash[0] % (_FOREIGN_LOGS_MAX + 1)
     found: list[Transfer] = []
     for tx in txs:
-        counts: dict[SimTransfer, int] = {}
+        counts: dict[tuple[object, ...], int] = {}
         for sent in tx.transfers:
-            ordinal = counts.get(sent, 0)
-            counts[sent] = ordinal + 1
+            equal = (sent.token, sent.sender, sent.recipient, sent.amount)
+            ordinal = counts.get(equal, 0)
+            counts[equal] = ordinal + 1
             identity = TransferIdentity(
                 chain_id=chain_id,
                 tx_hash=tx.hash,
@@ -228,7 +232,15 @@ def _logs(chain_id: ChainId, ref: BlockRef, txs: Sequence[SimTx]) -> tuple[Trans
                 amount=sent.amount,
                 ordinal=ordinal,
             )
-            found.append(Transfer(identity=identity, block_number=ref.number, block_hash=ref.hash, log_index=index))
+            found.append(
+                Transfer(
+                    identity=identity,
+                    block_number=ref.number,
+                    block_hash=ref.hash,
+                    log_index=index,
+                    labels=sent.labels,
+                )
+            )
             index += 1
     return tuple(found)
 

@@ -40,11 +40,16 @@ class WireListing(WireHeader, frozen=True, gc=False, kw_only=True, rename="camel
 
 
 class WireLogReceipt(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """One entry of `eth_getBlockReceipts`, as far as its logs need it (`chains.proof.wire` has what is hashed)."""
+    """`eth_getTransactionReceipt`, or an entry of `eth_getBlockReceipts`, as far as its logs need it.
+
+    `chains.proof.wire` has what is hashed.
+    """
 
     transaction_hash: str
     block_hash: str
     logs: tuple[WireLog, ...]
+    status: str | None = None
+    """Missing before Byzantium."""
 
 
 class WireError(msgspec.Struct, frozen=True):
@@ -66,6 +71,7 @@ class WireReply(msgspec.Struct, frozen=True):
 HEADER: msgspec.json.Decoder[WireHeader | None] = msgspec.json.Decoder(WireHeader | None)
 LISTING: msgspec.json.Decoder[WireListing | None] = msgspec.json.Decoder(WireListing | None)
 LOG_RECEIPTS: msgspec.json.Decoder[list[WireLogReceipt] | None] = msgspec.json.Decoder(list[WireLogReceipt] | None)
+LOG_RECEIPT: msgspec.json.Decoder[WireLogReceipt | None] = msgspec.json.Decoder(WireLogReceipt | None)
 LOGS: msgspec.json.Decoder[list[WireLog]] = msgspec.json.Decoder(list[WireLog])
 TEXT: msgspec.json.Decoder[str] = msgspec.json.Decoder(str)
 ANYTHING: msgspec.json.Decoder[object] = msgspec.json.Decoder(object)

@@ -8,7 +8,19 @@ from dataclasses import dataclass, field
 
 from chains.errors import NodeInconsistent
 from chains.hex import read_hash, to_hex
-from chains.model import Address, BaseUnits, BlockHash, ChainId, LogQuery, Transfer, TransferIdentity, TxHash
+from chains.labels import RawLog, labels
+from chains.model import (
+    Address,
+    BaseUnits,
+    BlockHash,
+    ChainId,
+    Label,
+    LabelSources,
+    LogQuery,
+    Transfer,
+    TransferIdentity,
+    TxHash,
+)
 from chains.proof import rlp, trie
 from chains.proof.errors import ProofFailed
 from chains.proof.evidence import ReceiptProof, position_of, read_logs, verify
@@ -70,6 +82,15 @@ class ProvenBlock:
             for identity in _transfers_of(chain_id, TxHash(tx_hash), receipt)
             if query.wants(identity)
         )
+
+    def labels(self, transfer: Transfer, sources: LabelSources) -> tuple[Label, ...]:
+        """What the proven receipts say the transfer is for. Raises `ProofFailed` where it is in none of them."""
+        index = self.tx_hashes.index(transfer.identity.tx_hash)
+        if index >= len(self.receipts):
+            raise ProofFailed("the transaction is one the node appends, with a receipt that no trie holds")
+        logs = read_logs(self.receipts[index])
+        raw = [RawLog(address=log.address, topics=log.topics, data=log.data) for log in logs]
+        return labels(raw, sources).get(position_of(logs, transfer.identity), ())
 
     @property
     def timestamp_s(self) -> int:

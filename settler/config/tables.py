@@ -63,6 +63,12 @@ def _address(text: Any) -> Address:
     return parse_address(text)
 
 
+def _addresses(texts: Any) -> tuple[Address, ...]:
+    if not isinstance(texts, list | tuple):
+        raise ValueError("is no list; write checksummed addresses in brackets")
+    return tuple(_address(text) for text in texts)
+
+
 class _Table(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
@@ -190,6 +196,14 @@ class ChainTable(_Table):
     proof: Literal["none", "receipts"] | None = None
     """`receipts`: each payment is proven against its block's hash before it settles. Default: `receipts` on main nets
     where recorded blocks were proven, else `none`.
+    """
+    request_proxies: Annotated[tuple[Address, ...] | None, BeforeValidator(_addresses)] = None
+    """Request Network's ERC20FeeProxy: contracts whose payment references are believed. Default: the known one of the
+    chain. Anyone may deploy one that says anything.
+    """
+    payment_escrows: Annotated[tuple[Address, ...] | None, BeforeValidator(_addresses)] = None
+    """Base commerce-payments' AuthCaptureEscrow: contracts whose payment hashes are believed. Default: the known ones
+    of the chain.
     """
     poll_interval_s: Annotated[float | None, BeforeValidator(_not_bool), AfterValidator(_between(0.05, 60, "s"))] = None
     """Seconds between two looks at the head. Default: half a block, within 0.5 to 4; 2 where the block time

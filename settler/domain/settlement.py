@@ -162,15 +162,11 @@ def assess(
     accepts_late = policy.late is LatePolicy.ACCEPT or Stop(reason=HoldReason.LATE) in released
     # who assigns a late payment has decided about it
     counted = [t for t in canonical if accepts_late or t.is_assigned or not is_late(invoice, t)]
-    may_miss = tolerance(
-        invoice.amount,
-        bps=policy.underpayment_tolerance_bps,
-        at_most=rescale_down(policy.underpayment_tolerance_max, invoice.scale),
-    )
+    missable = may_miss(invoice, policy)
 
     def is_enough(paid: Sequence[TransferRecord]) -> bool:
         # what is due depends on the options used: by these payments, not by others that may never be final
-        return bool(paid) and received(invoice, paid) >= due(invoice, paid) - may_miss
+        return bool(paid) and received(invoice, paid) >= due(invoice, paid) - missable
 
     noted = _noted(invoice, canonical) | (_HELD if is_stopped else frozenset())
     is_past = scanned_to is not None and scanned_to > invoice.expires_at
@@ -190,6 +186,25 @@ def assess(
         short = {InvoiceException.UNDERPAID} if canonical else set()
         return Expire(exceptions=noted | frozenset(short))
     return Waiting(exceptions=noted)
+
+
+def settle_as_it_is(invoice: Invoice, final: Sequence[TransferRecord], policy: InvoicePolicy) -> Settle:
+    """What an operator settles by hand: with the final payments there are, in whatever time they came; maybe none."""
+    paid = sorted(final, key=_arrival_order)
+    is_short = received(invoice, paid) < due(invoice, paid) - may_miss(invoice, policy)
+    short = {InvoiceException.UNDERPAID} if is_short else set()
+    return Settle(
+        parts=_parts(invoice, paid), exceptions=_noted(invoice, paid) | {InvoiceException.MARKED} | frozenset(short)
+    )
+
+
+def may_miss(invoice: Invoice, policy: InvoicePolicy) -> int:
+    """What may be missing from the amount, in the invoice's scale."""
+    return tolerance(
+        invoice.amount,
+        bps=policy.underpayment_tolerance_bps,
+        at_most=rescale_down(policy.underpayment_tolerance_max, invoice.scale),
+    )
 
 
 def _as_it_came(arrived: Sequence[TransferRecord]) -> Iterator[Sequence[TransferRecord]]:

@@ -41,7 +41,7 @@ async def decide(
     `missing`: records that are orphaned unless the reading shows them. `known`: final ones that it shows where they
     stand, whose evidence is replaced by that of this reading.
     """
-    recorded = await record(conn, read, status=TransferStatus.FINAL, missing=missing, now=now)
+    recorded = await record(conn, read, status=TransferStatus.FINAL, missing=missing, policy=judgement.policy, now=now)
     await evidence.add(conn, [*recorded.finalized, *known], proofs, now=now)
     touched = recorded.touched | {t.invoice_id for t in known if t.invoice_id is not None}
     assessed = await assess_invoices(conn, touched, judgement, now=now)

@@ -113,6 +113,7 @@ class Prover:
                 f"{', '.join(sources)} gave block 0x{block.hash.hex()} another time than its header has; "
                 "nothing settles"
             )
+        self._check_labels(block, held, query, sources)
         true = block.transfers(self._chain.chain_id, query)
         read = {t.identity for t in held}
         invented = {i for i in read - true if block.has_receipt_of(i.tx_hash) or not block.lists(i.tx_hash)}
@@ -125,6 +126,25 @@ class Prover:
             f"{', '.join(sources)} agreed on {len(invented)} transfers that are not in the receipts of block "
             f"0x{block.hash.hex()}, and left out {len(omitted)} that are; nothing settles"
         )
+
+    def _check_labels(
+        self, block: ProvenBlock, held: Sequence[Transfer], query: LogQuery, sources: Collection[str]
+    ) -> None:
+        """What the readings say payments are for is what the proven receipts say. Raises `Disagreement`."""
+        for t in held:
+            if not query.wants_labels(t.identity) or not block.has_receipt_of(t.identity.tx_hash):
+                continue
+            try:
+                proven = block.labels(t, query.sources)
+            except ProofFailed:
+                continue  # it is not there: told below
+            if t.labels != proven:
+                what = f"the references in block 0x{block.hash.hex()}: its proven receipts hold others"
+                self._pool.differed(tuple(sources), what)
+                raise Disagreement(
+                    f"{', '.join(sources)} gave payments other references than the receipts of block "
+                    f"0x{block.hash.hex()} hold; nothing settles"
+                )
 
 
 def _check_names(true: Set[TransferIdentity], read: Set[TransferIdentity], block_hash: BlockHash) -> None:

@@ -115,7 +115,7 @@ class Reconcile:
     ) -> Reconciled:
         """Checks `span`, which is settled by `state`. Raises `ChainError`, `StorageUnavailable`."""
         async with self._db.read() as conn:
-            watched = await chains.watched(conn)
+            watched = (await chains.watched(conn)).addresses
             promised = await books.promised(conn, self._chain.chain_id)
             self._check_books(await books.books(conn, self._chain.chain_id))
         if not await persistently(lambda: self._stands(state), sleep=self._sleep):
@@ -262,7 +262,11 @@ class Reconcile:
             stated = {
                 Account.RECEIVED: (kept.final[token], "final transfers"),
                 Account.SETTLED: (-kept.settled[token], "settlements in force"),
-                Account.SURPLUS: (-kept.surplus[token], "settlements in force"),
+                Account.SURPLUS: (
+                    kept.refunded_surplus[token] - kept.surplus[token],
+                    "settlements in force and refunds",
+                ),
+                Account.REFUNDED: (-kept.refunded[token], "refunds"),
             }
             self.found.add(
                 broken(token, f"{account.value} is {booked[account]} in the ledger, {total} by the {whose}")

@@ -26,6 +26,7 @@ from settler.domain.invoices import (
     UnmatchedReason,
 )
 from settler.domain.matching import Arrival, Matched, Unmatched, match
+from settler.domain.settlement import InvoicePolicy
 from settler.storage import candidates, chains, invoices, reading, transfers
 from settler.storage import ledger as ledger_store
 
@@ -42,12 +43,14 @@ class Recorded:
     finalized: tuple[TransferRecord, ...] = ()
     """Of `added` and `moved` and all others: those that became final."""
     orphaned: tuple[TransferRecord, ...] = ()
+    left: frozenset[InvoiceId] = frozenset()
+    """Invoices that a payment was taken from, since what it is for was read otherwise."""
 
     @property
     def touched(self) -> set[InvoiceId]:
         """Invoices whose payments changed."""
         every = (*self.added, *self.moved, *self.finalized, *self.orphaned)
-        return {t.invoice_id for t in every if t.invoice_id is not None}
+        return {t.invoice_id for t in every if t.invoice_id is not None} | self.left
 
 
 async def record(
@@ -56,6 +59,7 @@ async def record(
     *,
     status: TransferStatus,
     missing: Iterable[TransferRecord],
+    policy: InvoicePolicy,
     now: datetime,
 ) -> Recorded:
     """Brings the database to what a span holds. `missing`: records held for blocks this reading covers or has replaced;
@@ -68,18 +72,21 @@ async def record(
     decimals = {(t.chain_id, t.address): t.decimals for t in await chains.tokens_of(conn)} if read.transfers else {}
     fresh: list[TransferRecord] = []
     changed: list[TransferRecord] = []
-    to_match: list[TransferRecord] = []
+    to_match: list[tuple[TransferRecord, Transfer]] = []
     for found in read.transfers:
         block = read.block_of(found)
         held = known.get(found.identity)
         if held is None:
-            to_match.append(_new(found, block, decimals, status, now))
+            to_match.append((_new(found, block, decimals, status, now), found))
         elif (placed := _placed(held, found, block, status, now)) is not None:
-            if _is_still_meant(held, open_to):
+            if _is_still_meant(held, found, open_to):
                 changed.append(placed)
             else:
-                to_match.append(placed)
-    for record_ in await _matched(conn, to_match):
+                to_match.append((placed, found))
+    matched = await _matched(conn, to_match, policy)
+    before = {r.id: r.invoice_id for r, _ in to_match}
+    left = frozenset(old for r in matched if (old := before[r.id]) is not None and old != r.invoice_id)
+    for record_ in matched:
         (changed if record_.identity in known else fresh).append(record_)
     seen = {t.identity for t in read.transfers}
     orphaned = [_orphaned(t) for t in missing if t.is_canonical and t.identity not in seen]
@@ -93,7 +100,13 @@ async def record(
         [(t, type_) for t in (*orphaned, *fresh, *changed) if (type_ := _event_of(t)) is not None],
         now=now,
     )
-    return Recorded(added=tuple(fresh), moved=tuple(changed), finalized=tuple(finalized), orphaned=tuple(orphaned))
+    return Recorded(
+        added=tuple(fresh),
+        moved=tuple(changed),
+        finalized=tuple(finalized),
+        orphaned=tuple(orphaned),
+        left=left,
+    )
 
 
 async def post_receipts(conn: AsyncConnection, finalized: Sequence[TransferRecord], *, now: datetime) -> None:
@@ -171,10 +184,15 @@ def _placed(
     return None if placed == held else replace(placed, version=held.version + 1)
 
 
-def _is_still_meant(held: TransferRecord, open_to: Mapping[InvoiceId, Invoice]) -> bool:
-    """A match stands; only what was gone and comes back to a closed invoice, or to none, is matched again."""
-    if held.is_canonical or held.allocation is Allocation.DISMISSED:
+def _is_still_meant(held: TransferRecord, found: Transfer, open_to: Mapping[InvoiceId, Invoice]) -> bool:
+    """A match stands; only what was gone and comes back to a closed invoice, or to none, is matched again, and what
+    another provider reads other references of (an operator's word stands above those).
+    """
+    if held.allocation is Allocation.DISMISSED:
         return True
+    if held.is_canonical:
+        is_closed = held.invoice_id is not None and open_to[held.invoice_id].status in _CLOSED
+        return is_closed or held.is_assigned or list(held.evidence.get("labels", ())) == _labels(found)
     return held.invoice_id is not None and open_to[held.invoice_id].status not in _CLOSED
 
 
@@ -182,12 +200,28 @@ async def _invoices_of(conn: AsyncConnection, known: Iterable[TransferRecord]) -
     return await invoices.get_many(conn, {t.invoice_id for t in known if t.invoice_id is not None}, lock=True)
 
 
-async def _matched(conn: AsyncConnection, records: Sequence[TransferRecord]) -> list[TransferRecord]:
-    arrivals = [Arrival(identity=r.identity, block_number=r.block_number, block_time=r.block_time) for r in records]
+def _labels(found: Transfer) -> list[dict[str, str]]:
+    """As they are kept beside the match."""
+    return [{"kind": label.kind.value, "key": "0x" + label.key.hex()} for label in found.labels]
+
+
+async def _matched(
+    conn: AsyncConnection, records: Sequence[tuple[TransferRecord, Transfer]], policy: InvoicePolicy
+) -> list[TransferRecord]:
+    arrivals = [
+        Arrival(
+            identity=r.identity,
+            block_number=r.block_number,
+            block_time=r.block_time,
+            keys=frozenset(label.key for label in found.labels),
+        )
+        for r, found in records
+    ]
     possible = await candidates.find(conn, arrivals)
     allocated = []
-    for record_, arrival, near in zip(records, arrivals, possible, strict=True):
-        result = match(arrival, near)
+    for (record_, found), arrival, near in zip(records, arrivals, possible, strict=True):
+        result = match(arrival, near, policy=policy)
+        labels = {"labels": _labels(found)} if found.labels else {}
         match result:
             case Matched(invoice_id=invoice_id, strategy=strategy, candidates=ids):
                 allocated.append(
@@ -196,7 +230,7 @@ async def _matched(conn: AsyncConnection, records: Sequence[TransferRecord]) -> 
                         allocation=Allocation.INVOICE,
                         reason=None,
                         invoice_id=invoice_id,
-                        evidence={"strategy": strategy.value, "candidates": list(ids)},
+                        evidence={"strategy": strategy.value, "candidates": list(ids), **labels},
                     )
                 )
             case Unmatched(reason=reason, candidates=ids):
@@ -206,7 +240,7 @@ async def _matched(conn: AsyncConnection, records: Sequence[TransferRecord]) -> 
                         allocation=Allocation.UNMATCHED,
                         reason=reason,
                         invoice_id=None,
-                        evidence={"candidates": list(ids)},
+                        evidence={"candidates": list(ids), **labels},
                     )
                 )
             case _:

@@ -102,7 +102,7 @@ class Rescan:
         async def read() -> tuple[Believed[SpanRead], LogQuery, evidence.Evidence]:
             async with self._db.read() as conn:
                 watched = await chains.watched(conn)
-            query = LogQuery(tokens=self._chain.token_addresses, recipients=watched)
+            query = self._chain.query(watched)
             believed = await self._agreed(piece, query)
             anchor = believed.value.anchor
             if before is not None and (anchor is None or anchor.hash != before):

@@ -213,7 +213,7 @@ class Settle:
     async def _begun(self, state: ChainState, final: BlockNumber) -> _Reading:
         async with self._db.read() as conn:
             watched = await chains.watched(conn)
-        query = LogQuery(tokens=self._chain.token_addresses, recipients=watched)
+        query = self._chain.query(watched)
         spans = _spans(_settled(state).number, final, self._pool.width)
         agreement = Agreement(
             self._pool,

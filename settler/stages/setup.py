@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from chains.model import Address, BlockNumber, ChainId, Token
+from chains.model import TOKENS_ALONE, Address, BlockNumber, ChainId, LabelSources, LogQuery, Token
 from chains.proof import Profile
 from settler.domain.finality import FinalityPolicy
 from settler.domain.settlement import InvoicePolicy
+from settler.storage.chains import Watched
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +20,8 @@ class ChainSetup:
     tokens: tuple[Token, ...]
     finality: FinalityPolicy
     start_block: BlockNumber | Literal["latest"]
+    label_sources: LabelSources = TOKENS_ALONE
+    """Contracts whose references are believed, beside the tokens."""
     quorum: int = 1
     """Providers that must agree before anything settles."""
     proof: Profile | None = None
@@ -31,6 +34,15 @@ class ChainSetup:
     @property
     def token_addresses(self) -> frozenset[Address]:
         return frozenset(t.address for t in self.tokens)
+
+    def query(self, watched: Watched) -> LogQuery:
+        """What is asked of the chain's logs."""
+        return LogQuery(
+            tokens=self.token_addresses,
+            recipients=watched.addresses,
+            labelled=watched.labelled,
+            sources=self.label_sources,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

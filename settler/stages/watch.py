@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from chains.errors import BlockNotFound, NodeInconsistent
 from chains.logs_window import next_span
-from chains.model import BlockNumber, BlockRef, BlockSpan, LogQuery, SpanRead
+from chains.model import BlockNumber, BlockRef, BlockSpan, SpanRead
 from chains.pool import Pool
 from settler.clock import Clock
 from settler.domain.continuity import Behind, Extends, Foreign, Forked, compare
@@ -129,7 +129,7 @@ class Watch:
         async with self._db.read() as conn:
             # after the head was seen: an invoice made from now on can only be paid in a block above it
             watched = await chains.watched(conn)
-        query = LogQuery(tokens=self._chain.token_addresses, recipients=watched)
+        query = self._chain.query(watched)
         return await self._pool.read_span(span, query, anchor=anchor)
 
     async def _walk_back(self, state: ChainState, head: BlockRef) -> Progress:
@@ -199,7 +199,14 @@ class Watch:
             missing = await transfers.detected_in(conn, chain_id, above)
             await chains.drop_blocks(conn, chain_id, above=keep_above)
             await chains.hold_blocks(conn, chain_id, [*read.blocks.values(), read.end])
-            recorded = await record(conn, read, status=TransferStatus.DETECTED, missing=missing, now=now)
+            recorded = await record(
+                conn,
+                read,
+                status=TransferStatus.DETECTED,
+                missing=missing,
+                policy=self._judgement.policy,
+                now=now,
+            )
             assessed = await assess_invoices(conn, recorded.touched, self._judgement, now=now)
         self._reporter.recorded(recorded, now)
         self._reporter.assessed(assessed, 0.0)

@@ -15,7 +15,7 @@ from settler.domain.matching import Arrival, Candidates
 from settler.storage import invoices, schema
 from settler.storage.sql import chunks
 
-_o, _a = schema.invoice_options, schema.amount_reservations
+_o, _a, _r = schema.invoice_options, schema.amount_reservations, schema.invoice_references
 
 MAX_CANDIDATES = 50
 """Invoices looked at for one address: more than one open is ambiguous anyway."""
@@ -43,18 +43,58 @@ async def find(conn: AsyncConnection, arrivals: Sequence[Arrival]) -> list[Candi
         reserved = select(_a.c.pay_to, _a.c.chain_id, _a.c.token).where(_a.c.pay_to.in_(chunk)).distinct()
         for pay_to, chain_id, token in await conn.execute(reserved):
             shared[Address(pay_to)].add((ChainId(chain_id), Address(token)))
+    by_key = await _by_key(conn, arrivals)
+    by_payer = await _by_payer(conn, arrivals)
+    named = [frozenset(id_ for key in a.keys for id_ in by_key[key, a.identity.recipient]) for a in arrivals]
     near = [
-        sorted(by_address[a.identity.recipient], reverse=True)[:MAX_CANDIDATES]
-        + sorted(by_amount[a.identity.recipient, a.identity.amount], reverse=True)[:MAX_CANDIDATES]
-        for a in arrivals
+        list(
+            dict.fromkeys(
+                [
+                    *sorted(names),
+                    *_newest(by_address[a.identity.recipient]),
+                    *_newest(by_amount[a.identity.recipient, a.identity.amount]),
+                    *_newest(by_payer[a.identity.recipient, a.identity.sender]),
+                ]
+            )
+        )
+        for a, names in zip(arrivals, named, strict=True)
     ]
     found = await invoices.get_many(conn, {id_ for ids in near for id_ in ids}, lock=True)
     return [
         Candidates(
             invoices=[found[id_] for id_ in ids],
+            named=names,
             shares_address_same_asset=(asset := (a.identity.chain_id, a.identity.token))
             in shared[a.identity.recipient],
             shares_address_other_asset=bool(shared[a.identity.recipient] - {asset}),
         )
-        for a, ids in zip(arrivals, near, strict=True)
+        for a, ids, names in zip(arrivals, near, named, strict=True)
     ]
+
+
+def _newest(ids: set[InvoiceId]) -> list[InvoiceId]:
+    return sorted(ids, reverse=True)[:MAX_CANDIDATES]
+
+
+async def _by_key(conn: AsyncConnection, arrivals: Sequence[Arrival]) -> dict[tuple[bytes, Address], set[InvoiceId]]:
+    """The invoice that a reference names at an address."""
+    found: dict[tuple[bytes, Address], set[InvoiceId]] = defaultdict(set)
+    for chunk in chunks(sorted({key for a in arrivals for key in a.keys})):
+        query = select(_r.c.key, _r.c.pay_to, _r.c.invoice_id).where(_r.c.key.in_(chunk))
+        for key, pay_to, id_ in await conn.execute(query):
+            found[key, Address(pay_to)].add(InvoiceId(id_))
+    return found
+
+
+async def _by_payer(
+    conn: AsyncConnection, arrivals: Sequence[Arrival]
+) -> dict[tuple[Address, Address], set[InvoiceId]]:
+    """Invoices that expect a sender at an address."""
+    found: dict[tuple[Address, Address], set[InvoiceId]] = defaultdict(set)
+    for chunk in chunks(sorted({a.identity.sender for a in arrivals})):
+        query = select(_o.c.pay_to, _o.c.payer, _o.c.invoice_id).where(
+            _o.c.payer.in_(chunk), _o.c.match == Match.PAYER.value
+        )
+        for pay_to, payer, id_ in await conn.execute(query):
+            found[Address(pay_to), Address(payer)].add(InvoiceId(id_))
+    return found

@@ -156,6 +156,16 @@ async def lock(conn: AsyncConnection, chain_id: ChainId) -> ChainState:
     return _state(row)
 
 
+async def lock_many(conn: AsyncConnection, chain_ids: Iterable[ChainId]) -> dict[ChainId, ChainState]:
+    """As `lock`, of several, in the order of their ids against deadlock; those that are not known are left out.
+
+    To be called before invoices are locked, as the stages do.
+    """
+    wanted = sorted(set(chain_ids))
+    query = select(_t).where(_t.c.chain_id.in_(wanted)).order_by(_t.c.chain_id).with_for_update()
+    return {ChainId(row.chain_id): _state(row) for row in await conn.execute(query)}
+
+
 async def held_blocks(
     conn: AsyncConnection, chain_id: ChainId, *, first: int = 0, last: int | None = None
 ) -> list[BlockRef]:
@@ -214,12 +224,29 @@ async def resume(conn: AsyncConnection, chain_id: ChainId, *, now: datetime, who
     return after
 
 
-async def watched(conn: AsyncConnection) -> frozenset[Address]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
     """Addresses whose inflows are recorded, on every chain."""
+
+    addresses: frozenset[Address]
+    labelled: frozenset[Address]
+    """Of them: those at which an invoice expects an on-chain reference."""
+
+
+async def watched(conn: AsyncConnection) -> Watched:
+    """All that are watched now."""
     t = schema.watched_addresses
-    return frozenset(
-        Address(row.address) for row in await conn.execute(select(t.c.address).where(t.c.retired_at.is_(None)))
+    rows = (await conn.execute(select(t.c.address, t.c.has_references).where(t.c.retired_at.is_(None)))).all()
+    return Watched(
+        addresses=frozenset(Address(row.address) for row in rows),
+        labelled=frozenset(Address(row.address) for row in rows if row.has_references),
     )
+
+
+async def expect_references(conn: AsyncConnection, addresses: Iterable[Address]) -> None:
+    """From now on what is paid to these watched addresses is read with the references of its transaction."""
+    t = schema.watched_addresses
+    await conn.execute(update(t).where(t.c.address.in_(sorted(set(addresses)))).values(has_references=True))
 
 
 async def watch_addresses(conn: AsyncConnection, addresses: Iterable[Address], *, now: datetime) -> None:

@@ -177,6 +177,14 @@ invoice_options = Table(
     CheckConstraint("match IN ('address','amount','reference','payer')", name="match"),
     # the hot look-up of matching
     Index("ix_invoice_options_pay_to", "pay_to", "match", "amount_base"),
+    # and that by sender
+    Index(
+        "ix_invoice_options_payer",
+        "payer",
+        "pay_to",
+        sqlite_where=text("payer IS NOT NULL"),
+        postgresql_where=text("payer IS NOT NULL"),
+    ),
 )
 
 invoice_references = Table(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from chains.model import Address, BaseUnits, BlockNumber
 from settler.domain.invoices import Invoice, InvoiceStatus, Match, Option, UnmatchedReason
 from settler.domain.matching import Arrival, Candidates, Matched, Result, Unmatched, match
+from settler.domain.settlement import InvoicePolicy
 from tests.domain.samples import (
     CHAIN,
     DAI,
@@ -27,6 +28,8 @@ from tests.domain.samples import (
     an_option,
 )
 
+KEY = b"\x0e" * 32
+EXACT = InvoicePolicy()
 OPEN = [InvoiceStatus.PENDING, InvoiceStatus.PROCESSING, InvoiceStatus.EXPIRED, InvoiceStatus.REVERSED]
 IN_TIME = T0 + timedelta(minutes=1)
 
@@ -34,7 +37,8 @@ IN_TIME = T0 + timedelta(minutes=1)
 def an_arrival(**changes: Any) -> Arrival:
     at = changes.pop("block_time", IN_TIME)
     number = changes.pop("block_number", 1_000)
-    return Arrival(identity=an_identity(**changes), block_number=BlockNumber(number), block_time=at)
+    keys = frozenset(changes.pop("keys", ()))
+    return Arrival(identity=an_identity(**changes), block_number=BlockNumber(number), block_time=at, keys=keys)
 
 
 def by_amount(tail: int, **changes: Any) -> Option:
@@ -43,8 +47,19 @@ def by_amount(tail: int, **changes: Any) -> Option:
     )
 
 
-def matched(arrival: Arrival, *invoices: Invoice, **flags: bool) -> Result:
-    return match(arrival, Candidates(invoices=invoices, **flags))
+def matched(
+    arrival: Arrival, *invoices: Invoice, policy: InvoicePolicy = EXACT, named: Sequence[Invoice] = (), **flags: bool
+) -> Result:
+    ids = frozenset(i.id for i in named)
+    return match(arrival, Candidates(invoices=(*named, *invoices), named=ids, **flags), policy=policy)
+
+
+def by_reference(**changes: Any) -> Option:
+    return an_option(match=Match.REFERENCE, reference=KEY, **changes)
+
+
+def by_payer(**changes: Any) -> Option:
+    return an_option(**({"match": Match.PAYER, "payer": PAYER} | changes))
 
 
 @pytest.mark.parametrize("status", OPEN)
@@ -157,6 +172,117 @@ def test_match__ambiguous_by_address__the_amount_may_still_decide() -> None:
     result = matched(an_arrival(amount=BaseUnits(100_000_007)), an_invoice(), an_invoice(), shared)
     assert isinstance(result, Matched)
     assert (result.invoice_id, result.strategy) == (shared.id, Match.AMOUNT)
+
+
+@pytest.mark.parametrize("status", OPEN)
+def test_match__named_by_reference__is_the_open_invoice_whatever_else_would_fit(status: InvoiceStatus) -> None:
+    invoice = an_invoice(by_reference(), status=status)
+    result = matched(an_arrival(keys=[KEY]), an_invoice(), an_invoice(by_payer()), named=[invoice])
+    assert result == Matched(invoice_id=invoice.id, strategy=Match.REFERENCE, candidates=(invoice.id,))
+
+
+def test_match__named_by_reference__any_amount_is_a_payment() -> None:
+    assert isinstance(matched(an_arrival(amount=BaseUnits(1)), named=[an_invoice(by_reference())]), Matched)
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [(InvoiceStatus.SETTLED, UnmatchedReason.SURPLUS), (InvoiceStatus.CANCELED, UnmatchedReason.NO_INVOICE)],
+)
+def test_match__reference_of_a_closed_invoice__is_not_given_to_another(
+    status: InvoiceStatus, reason: UnmatchedReason
+) -> None:
+    """Who pays with a reference said what for: the amount being another invoice's does not make it that one's."""
+    closed = an_invoice(by_reference(), status=status)
+    result = matched(an_arrival(), an_invoice(), named=[closed])
+    assert result == Unmatched(reason=reason, candidates=(closed.id,))
+
+
+def test_match__reference_of_another_asset__is_wrong_asset() -> None:
+    invoice = an_invoice(by_reference())
+    for changes in ({"token": DAI}, {"chain_id": OTHER_CHAIN}):
+        result = matched(an_arrival(**changes), an_invoice(), named=[invoice])
+        assert result == Unmatched(reason=UnmatchedReason.WRONG_ASSET, candidates=(invoice.id,))
+
+
+def test_match__two_references_of_two_invoices__is_ambiguous() -> None:
+    two = [an_invoice(by_reference()), an_invoice(by_reference())]
+    result = matched(an_arrival(), an_invoice(), named=two)
+    assert result == Unmatched(reason=UnmatchedReason.AMBIGUOUS, candidates=tuple(i.id for i in two))
+
+
+def test_match__same_nonce_from_another_payer__is_not_named_by_it() -> None:
+    expects_other = an_invoice(by_reference(payer=SHOP))
+    own = an_invoice()
+    result = matched(an_arrival(sender=PAYER), own, named=[expects_other])
+    assert result == Matched(invoice_id=own.id, strategy=Match.ADDRESS, candidates=(own.id,))
+    assert matched(an_arrival(), named=[expects_other]) == Unmatched(reason=UnmatchedReason.NO_INVOICE)
+    expects_this = an_invoice(by_reference(payer=PAYER))
+    assert isinstance(matched(an_arrival(sender=PAYER), named=[expects_this]), Matched)
+
+
+def test_match__reference_at_another_address__names_nothing() -> None:
+    elsewhere = an_invoice(by_reference(pay_to=DAI))
+    assert matched(an_arrival(), named=[elsewhere]) == Unmatched(reason=UnmatchedReason.NO_INVOICE)
+
+
+def test_match__reference_after_monitoring__is_late_and_before_it_was_made__none() -> None:
+    invoice = an_invoice(by_reference(from_block=BlockNumber(1_000)))
+    late = matched(an_arrival(block_time=MONITORED + timedelta(seconds=1), block_number=1_001), named=[invoice])
+    assert late == Unmatched(reason=UnmatchedReason.LATE, candidates=(invoice.id,))
+    assert isinstance(matched(an_arrival(block_time=MONITORED, block_number=1_001), named=[invoice]), Matched)
+    older = matched(an_arrival(block_number=1_000), named=[invoice])
+    assert older == Unmatched(reason=UnmatchedReason.NO_INVOICE, candidates=(invoice.id,))
+
+
+def test_match__no_reference_where_one_is_expected__no_invoice() -> None:
+    assert matched(an_arrival(), an_invoice(by_reference())) == Unmatched(reason=UnmatchedReason.NO_INVOICE)
+    other = matched(an_arrival(token=DAI), an_invoice(by_reference()))
+    assert other == Unmatched(reason=UnmatchedReason.NO_INVOICE)
+
+
+def test_match__expected_payer__with_the_amount_asked() -> None:
+    invoice, others = an_invoice(by_payer()), an_invoice(by_payer(payer=SHOP))
+    result = matched(an_arrival(), others, invoice)
+    assert result == Matched(invoice_id=invoice.id, strategy=Match.PAYER, candidates=(invoice.id,))
+    assert matched(an_arrival(sender=USDC), others, invoice) == Unmatched(reason=UnmatchedReason.NO_INVOICE)
+
+
+@pytest.mark.parametrize(
+    ("amount", "is_matched"),
+    [(98_999_999, False), (99_000_000, True), (101_000_000, True), (101_000_001, False)],
+)
+def test_match__expected_payer__within_the_tolerance_to_both_sides(amount: int, is_matched: bool) -> None:
+    policy = InvoicePolicy(underpayment_tolerance_bps=100, underpayment_tolerance_max=10**20)
+    invoice = an_invoice(by_payer())
+    result = matched(an_arrival(amount=BaseUnits(amount)), invoice, policy=policy)
+    expected = Unmatched(reason=UnmatchedReason.WRONG_AMOUNT, candidates=(invoice.id,))
+    assert isinstance(result, Matched) if is_matched else result == expected
+
+
+def test_match__expected_payer_in_another_asset__is_wrong_asset() -> None:
+    invoice = an_invoice(by_payer())
+    assert matched(an_arrival(token=DAI), invoice) == Unmatched(
+        reason=UnmatchedReason.WRONG_ASSET, candidates=(invoice.id,)
+    )
+
+
+def test_match__expected_payer__before_the_invoice_was_made__no_invoice() -> None:
+    invoice = an_invoice(by_payer(from_block=BlockNumber(1_000)))
+    for amount in (100_000_000, 5):
+        result = matched(an_arrival(block_number=1_000, amount=BaseUnits(amount)), invoice)
+        assert result == Unmatched(reason=UnmatchedReason.NO_INVOICE)
+
+
+def test_match__amount_comes_before_payer__and_two_by_payer_are_ambiguous() -> None:
+    shared = an_invoice(by_amount(0))
+    result = matched(an_arrival(), an_invoice(by_payer()), shared)
+    assert isinstance(result, Matched)
+    assert (result.invoice_id, result.strategy) == (shared.id, Match.AMOUNT)
+    two = an_invoice(by_payer()), an_invoice(by_payer())
+    assert matched(an_arrival(), *two) == Unmatched(
+        reason=UnmatchedReason.AMBIGUOUS, candidates=tuple(i.id for i in two)
+    )
 
 
 options = st.builds(

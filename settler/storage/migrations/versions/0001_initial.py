@@ -326,6 +326,14 @@ def _create_tables() -> None:
         sa.PrimaryKeyConstraint("invoice_id", "index", name=op.f("pk_invoice_options")),
     )
     op.create_index("ix_invoice_options_pay_to", "invoice_options", ["pay_to", "match", "amount_base"], unique=False)
+    op.create_index(
+        "ix_invoice_options_payer",
+        "invoice_options",
+        ["payer", "pay_to"],
+        unique=False,
+        sqlite_where=sa.text("payer IS NOT NULL"),
+        postgresql_where=sa.text("payer IS NOT NULL"),
+    )
     op.create_table(
         "invoice_references",
         sa.Column("key", sa.LargeBinary(length=32), nullable=False),
