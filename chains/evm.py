@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
+from chains.announcements import announcements
 from chains.bloom import check_held, is_doubtful, read_bloom
 from chains.decode import Asked, check_linked, transfers
 from chains.errors import (
@@ -22,17 +23,29 @@ from chains.errors import (
     NodeInconsistent,
     RangeTooWide,
     Rejected,
+    Reverted,
 )
-from chains.evm_calls import Header, asks_logs, checked, header_call, header_of, logs_call
-from chains.hex import read_hash, read_quantity, to_hex, to_quantity
+from chains.evm_calls import (
+    Header,
+    announcements_call,
+    asks_logs,
+    call_call,
+    checked,
+    header_call,
+    header_of,
+    logs_call,
+)
+from chains.hex import read_bytes, read_hash, read_quantity, to_hex, to_quantity
 from chains.labelling import transactions_to_label, with_labels
 from chains.model import (
     Address,
+    Announcement,
     BlockHash,
     BlockNumber,
     BlockRef,
     BlockSpan,
     ChainId,
+    ContractCall,
     LogQuery,
     SpanRead,
     Tag,
@@ -153,6 +166,32 @@ class EvmReader:
     async def token_facts(self, token: Address) -> TokenFacts:
         """As `ChainReader.token_facts`."""
         return await read_token_facts(self._provider, token)
+
+    async def announcements(self, span: BlockSpan, tokens: frozenset[Address]) -> tuple[Announcement, ...]:
+        """As `ChainReader.announcements`. Two calls in one batch: the header of the end shows that the node has it."""
+        if not tokens:
+            return ()
+        calls: list[Call[WireHeader | list[WireLog] | None]] = [
+            header_call(span.last),
+            announcements_call(span, tokens),
+        ]
+        header, logs = await self._provider.batch_outcomes(calls)
+        if header_of(span.last, cast("WireHeader | ChainError | None", header)) is None:
+            raise BlockNotFound(f"{self.name}: block {span.last} is not there yet")
+        if isinstance(logs, ChainError):
+            raise logs
+        return announcements(cast("list[WireLog]", logs), span, tokens)
+
+    async def contract_calls(self, calls: Sequence[ContractCall]) -> tuple[bytes | None, ...]:
+        """As `ChainReader.contract_calls`. One call each, in batches."""
+        found: list[bytes | None] = []
+        for start in range(0, len(calls), MAX_BATCH):
+            some = [call_call(call) for call in calls[start : start + MAX_BATCH]]
+            for outcome in await self._provider.batch_outcomes(some):
+                if isinstance(outcome, ChainError) and not isinstance(outcome, Reverted):
+                    raise outcome
+                found.append(None if isinstance(outcome, Reverted) else _answer(outcome))
+        return tuple(found)
 
     async def close(self) -> None:
         await self._provider.close()
@@ -290,3 +329,9 @@ class EvmReader:
     def _bloom(self, header: Header) -> int | None:
         """`None` where it is not to be believed, or not answered."""
         return read_bloom(header.logs_bloom) if self._checks_bloom and header.logs_bloom is not None else None
+
+
+def _answer(text: str) -> bytes | None:
+    """What a contract returned; `None` for nothing, which is what an address without code returns."""
+    size = max(0, len(text) - len("0x")) // 2
+    return read_bytes(text, "eth_call", size) or None

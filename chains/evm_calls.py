@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from chains.announcements import KINDS
 from chains.decode import block_ref
 from chains.errors import BlockNotFound, ChainError, MethodUnsupported, NodeInconsistent, Rejected
 from chains.hex import to_hex, to_quantity
-from chains.model import Address, BlockNumber, BlockRef, BlockSpan, LogQuery, Tag
+from chains.model import Address, BlockNumber, BlockRef, BlockSpan, ContractCall, LogQuery, Tag
 from chains.replies import Call
-from chains.wire import HEADER, LOGS, WireHeader, WireLog
+from chains.wire import HEADER, LOGS, TEXT, WireHeader, WireLog
 from contracts_abi import TRANSFER_TOPIC
 
 
@@ -43,6 +44,25 @@ def logs_call(span: BlockSpan, query: LogQuery, recipients: Sequence[Address] | 
         ],
         result=LOGS,
     )
+
+
+def announcements_call(span: BlockSpan, tokens: frozenset[Address]) -> Call[list[WireLog]]:
+    return Call(
+        method="eth_getLogs",
+        params=[
+            {
+                "fromBlock": to_quantity(span.first),
+                "toBlock": to_quantity(span.last),
+                "address": [to_hex(token) for token in sorted(tokens)],
+                "topics": [[to_hex(topic) for topic in KINDS]],
+            }
+        ],
+        result=LOGS,
+    )
+
+
+def call_call(call: ContractCall) -> Call[str]:
+    return Call(method="eth_call", params=[{"to": to_hex(call.to), "data": to_hex(call.data)}, "latest"], result=TEXT)
 
 
 def asks_logs(query: LogQuery) -> bool:

@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 from chains.errors import BlockNotFound
 from chains.model import (
     Address,
+    Announcement,
     BlockHash,
     BlockNumber,
     BlockRef,
     BlockSpan,
     ChainId,
+    ContractCall,
     LogQuery,
     SpanRead,
     Tag,
@@ -58,6 +60,12 @@ class Member:
 
     async def token_facts(self, token: Address) -> TokenFacts:
         return await self.reader.token_facts(token)
+
+    async def announcements(self, span: BlockSpan, tokens: frozenset[Address]) -> tuple[Announcement, ...]:
+        return await self.reader.announcements(span, tokens)
+
+    async def contract_calls(self, calls: Sequence[ContractCall]) -> tuple[bytes | None, ...]:
+        return await self.reader.contract_calls(calls)
 
     async def close(self) -> None:
         await self.reader.close()

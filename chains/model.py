@@ -183,6 +183,49 @@ class SpanRead:
         return self.blocks[transfer.block_hash]
 
 
+class AnnouncementKind(StrEnum):
+    """What a token's contract may announce of itself (`chains.announcements`)."""
+
+    PAUSED = "paused"
+    UNPAUSED = "unpaused"
+    UPGRADED = "upgraded"
+    """It runs other code from then on."""
+    DEPRECATED = "deprecated"
+    """Another contract takes its place."""
+    BLOCKED = "blocked"
+    """An address can neither send nor receive."""
+    UNBLOCKED = "unblocked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Announcement:
+    token: Address
+    kind: AnnouncementKind
+    subject: Address | None
+    """The address that is blocked, or the contract that takes over; `None` where none is named."""
+    block_number: BlockNumber
+    tx_hash: TxHash
+    log_index: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContractCall:
+    """A question to a contract, at the latest block."""
+
+    to: Address
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """A feed's newest round: `answer` / 10**`decimals` of the quote currency for one token."""
+
+    answer: int
+    """May be zero or less: then the feed is broken."""
+    decimals: int
+    updated_at: datetime
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenFacts:
     """What a token's contract says of itself."""

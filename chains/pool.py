@@ -26,11 +26,13 @@ from chains.errors import BlockNotFound, ChainError, NodeInconsistent, QuorumLos
 from chains.member import Member
 from chains.model import (
     Address,
+    Announcement,
     BlockHash,
     BlockNumber,
     BlockRef,
     BlockSpan,
     ChainId,
+    ContractCall,
     LogQuery,
     SpanRead,
     Tag,
@@ -234,6 +236,12 @@ class Pool:
 
     async def token_facts(self, token: Address) -> TokenFacts:
         return await self._first(lambda reader: reader.token_facts(token))
+
+    async def announcements(self, span: BlockSpan, tokens: frozenset[Address]) -> tuple[Announcement, ...]:
+        return await self._first(lambda reader: reader.announcements(span, tokens), reaching=span.last)
+
+    async def contract_calls(self, calls: Sequence[ContractCall]) -> tuple[bytes | None, ...]:
+        return await self._first(lambda reader: reader.contract_calls(calls))
 
     async def close(self) -> None:
         for member in self._members:

@@ -17,11 +17,13 @@ from typing import Protocol
 
 from chains.model import (
     Address,
+    Announcement,
     BlockHash,
     BlockNumber,
     BlockRef,
     BlockSpan,
     ChainId,
+    ContractCall,
     LogQuery,
     SpanRead,
     Tag,
@@ -62,6 +64,17 @@ class ChainReader(Protocol):
 
     async def token_facts(self, token: Address) -> TokenFacts:
         """Code, `decimals()` and `symbol()` of a token contract at the latest block."""
+        ...
+
+    async def announcements(self, span: BlockSpan, tokens: frozenset[Address]) -> tuple[Announcement, ...]:
+        """What the tokens' contracts announced of themselves in `span` (inclusive), in order.
+
+        Raises as `read_span`.
+        """
+        ...
+
+    async def contract_calls(self, calls: Sequence[ContractCall]) -> tuple[bytes | None, ...]:
+        """What contracts answer at the latest block, in order; `None` for one that reverts, or where there is none."""
         ...
 
     async def close(self) -> None:

@@ -15,7 +15,7 @@ from typing import TypeVar
 import msgspec
 
 from chains.address import parse_address
-from chains.model import ChainId, Tag, Token
+from chains.model import Address, ChainId, Tag, Token
 
 E = TypeVar("E")
 K = TypeVar("K")
@@ -62,6 +62,22 @@ class KnownToken:
     aliases: tuple[str, ...]
     """Other names a configuration may use for it on its chain."""
     sources: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownContracts:
+    """Contracts of one chain, beside its tokens, that may be believed for what they say."""
+
+    request_proxies: tuple[Address, ...] = ()
+    """Request Network's ERC20FeeProxy."""
+    payment_escrows: tuple[Address, ...] = ()
+    """AuthCaptureEscrow of Base commerce-payments."""
+    sanctions_oracle: Address | None = None
+    """Chainalysis'."""
+
+
+def known_contracts(chain_id: int) -> KnownContracts:
+    return _contracts().get(ChainId(chain_id), KnownContracts())
 
 
 def known_chain(name: str) -> ChainFacts | None:
@@ -136,6 +152,33 @@ class _ChainsFile(msgspec.Struct, forbid_unknown_fields=True):
 
 class _TokensFile(msgspec.Struct, forbid_unknown_fields=True):
     token: list[_Token]
+
+
+class _Contracts(msgspec.Struct, forbid_unknown_fields=True):
+    chain_id: int
+    sources: tuple[str, ...]
+    request_proxies: tuple[str, ...] = ()
+    payment_escrows: tuple[str, ...] = ()
+    sanctions_oracle: str | None = None
+
+
+class _ContractsFile(msgspec.Struct, forbid_unknown_fields=True):
+    chain: list[_Contracts]
+
+
+@cache
+def _contracts() -> Mapping[ChainId, KnownContracts]:
+    return _unique(
+        (
+            ChainId(raw.chain_id),
+            KnownContracts(
+                request_proxies=tuple(map(parse_address, raw.request_proxies)),
+                payment_escrows=tuple(map(parse_address, raw.payment_escrows)),
+                sanctions_oracle=None if raw.sanctions_oracle is None else parse_address(raw.sanctions_oracle),
+            ),
+        )
+        for raw in _read("contracts.toml", _ContractsFile).chain
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,13 @@ from chains.errors import BlockNotFound, ChainError, MethodUnsupported, RangeToo
 from chains.labelling import transactions_to_label
 from chains.model import (
     Address,
+    Announcement,
     BlockHash,
     BlockNumber,
     BlockRef,
     BlockSpan,
     ChainId,
+    ContractCall,
     LogQuery,
     SpanRead,
     Tag,
@@ -159,6 +161,21 @@ class SimulatedReader:
     async def token_facts(self, token: Address) -> TokenFacts:
         self._begin(f"token {token.hex()}", {"eth_getCode": 1, "eth_call": 2})
         return self.chain.token_facts.get(token, TokenFacts(has_code=False, decimals=None, symbol=None))
+
+    async def announcements(self, span: BlockSpan, tokens: frozenset[Address]) -> tuple[Announcement, ...]:
+        counts = {"eth_getBlockByNumber": 1, "eth_getLogs": 1}
+        head = self._begin(f"announcements {span}", counts)
+        if self._block(span.last, head) is None:
+            raise BlockNotFound(f"{self.name}: block {span.last} is not there yet")
+        if self.faults.max_span is not None and len(span) > self.faults.max_span:
+            raise RangeTooWide(f"block range exceeds {self.faults.max_span}", max_span=self.faults.max_span)
+        return tuple(a for a in self.chain.announcements if a.token in tokens and a.block_number in span)
+
+    async def contract_calls(self, calls: Sequence[ContractCall]) -> tuple[bytes | None, ...]:
+        if not calls:
+            return ()
+        self._begin(f"calls {list(calls)}", {"eth_call": len(calls)})
+        return tuple(self.chain.answer(call) for call in calls)
 
     async def close(self) -> None:
         return None

@@ -16,18 +16,21 @@ What it is not: a reader. `chains.simulated.SimulatedReader` reads it, with faul
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from chains.model import (
     Address,
+    Announcement,
+    AnnouncementKind,
     BaseUnits,
     BlockHash,
     BlockNumber,
     BlockRef,
     BlockSpan,
     ChainId,
+    ContractCall,
     Label,
     Tag,
     Token,
@@ -94,6 +97,8 @@ class SimulatedChain:
         self._block_time_s = block_time_s
         self._lags: dict[Tag, int | None] = {Tag.LATEST: 0, Tag.SAFE: safe_lag, Tag.FINALIZED: finalized_lag}
         self._tokens: dict[Address, TokenFacts] = {}
+        self._announcements: list[Announcement] = []
+        self._contracts: dict[Address, Callable[[bytes], bytes | None]] = {}
         self._fork = 0
         self._name = ""
         self._txs = 0
@@ -128,6 +133,16 @@ class SimulatedChain:
     def token_facts(self) -> Mapping[Address, TokenFacts]:
         return self._tokens
 
+    @property
+    def announcements(self) -> Sequence[Announcement]:
+        """What tokens announced, in the order of their blocks; forks leave them where they are."""
+        return self._announcements
+
+    def answer(self, call: ContractCall) -> bytes | None:
+        """What a contract answers now."""
+        answered = self._contracts.get(call.to)
+        return None if answered is None else answered(call.data)
+
     # -- changing ------------------------------------------------------------------------------------------------------
 
     def add_token(self, token: Token) -> None:
@@ -135,6 +150,24 @@ class SimulatedChain:
         self._tokens[token.address] = TokenFacts(
             has_code=True, decimals=token.decimals, symbol=token.onchain_symbol or token.symbol
         )
+
+    def announce(self, token: Address, kind: AnnouncementKind, subject: Address | None = None) -> None:
+        """A token's contract announces something, in the next block."""
+        number = BlockNumber(self.head.number + 1)
+        self._announcements.append(
+            Announcement(
+                token=token,
+                kind=kind,
+                subject=subject,
+                block_number=number,
+                tx_hash=TxHash(_digest("announcement", self.seed, len(self._announcements))),
+                log_index=1_000 + len(self._announcements),
+            )
+        )
+
+    def set_contract(self, at: Address, answer: Callable[[bytes], bytes | None]) -> None:
+        """Puts a contract there that answers as `answer` says; `None`: it reverts."""
+        self._contracts[at] = answer
 
     def set_finalized_lag(self, blocks: int | None, *, safe_blocks: int | None = None) -> None:
         """Moves the `finalized` tag, and `safe` to `safe_blocks` or half of that. It may move back, as real ones
@@ -194,6 +227,8 @@ class SimulatedChain:
         twin = SimulatedChain(seed=self.seed, chain_id=self.id, block_time_s=self._block_time_s)
         twin._lags = dict(self._lags)
         twin._tokens = dict(self._tokens)
+        twin._announcements = list(self._announcements)
+        twin._contracts = dict(self._contracts)
         twin._blocks = list(self._blocks)
         twin._fork = self._fork
         twin._txs = self._txs

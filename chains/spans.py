@@ -21,11 +21,13 @@ from chains.errors import NodeInconsistent, RangeTooWide, Rejected, ResultTooLar
 from chains.logs_window import LogsWindow, narrowed, next_span, unanswered, widened
 from chains.model import (
     Address,
+    Announcement,
     BlockHash,
     BlockNumber,
     BlockRef,
     BlockSpan,
     ChainId,
+    ContractCall,
     LogQuery,
     SpanRead,
     Tag,
@@ -106,6 +108,28 @@ class WindowedReader:
 
     async def token_facts(self, token: Address) -> TokenFacts:
         return await self._reader.token_facts(token)
+
+    async def announcements(self, span: BlockSpan, tokens: frozenset[Address]) -> tuple[Announcement, ...]:
+        """As `ChainReader.announcements`, in pieces as wide as the provider takes. They are rare: no width is too much
+        for their number, only for the provider's rules. Raises `Rejected` for a block it takes in no way.
+        """
+        found: list[Announcement] = []
+        cursor, limit, refusals = BlockNumber(span.first - 1), len(span), 0
+        while (piece := next_span(cursor, span.last, min(limit, self.width))) is not None:
+            try:
+                found += await self._reader.announcements(piece, tokens)
+            except RangeTooWide as error:
+                if len(piece) == 1:
+                    raise Rejected(f"{self.name}: announcements of block {piece.first} are refused: {error}") from error
+                refusals += 1
+                self._refused(piece, error, is_believed=refusals <= SUGGESTIONS_BELIEVED)
+                limit = len(piece) - 1
+            else:
+                cursor, limit = piece.last, len(span)
+        return tuple(found)
+
+    async def contract_calls(self, calls: Sequence[ContractCall]) -> tuple[bytes | None, ...]:
+        return await self._reader.contract_calls(calls)
 
     async def close(self) -> None:
         await self._reader.close()

@@ -14,7 +14,7 @@ from chains.proof import Unprovable, profile_of, prove_block
 from chains.reader import ChainReader, ProviderReader
 from settler.config import ChainSettings
 from settler.domain.finality import ByTag, TagFault, tag_fault
-from settler.runtime.setups import setup_of
+from settler.runtime.setups import tag_stuck_after_s
 from settler.stages.opening import token_problem
 
 ATTEMPTS = 2
@@ -95,7 +95,7 @@ async def _tag(chain: ChainSettings, reader: ChainReader, tag: Tag, head: BlockR
             return _wrong(f"tag {tag}", f"{why}; choose another finality or provider")
         return _note(f"tag {tag}", "not supported; not used either")
     shown = f"block {tagged.number}, {head.number - tagged.number} behind the head"
-    fault = tag_fault(head=head, tagged=tagged, is_instant=False, stuck_after_s=setup_of(chain).tag_stuck_after_s)
+    fault = tag_fault(head=head, tagged=tagged, is_instant=False, stuck_after_s=tag_stuck_after_s(chain))
     if fault is None:
         return _ok(f"tag {tag}", shown)
     # Equal to the head is right where blocks are final at once, and of a young chain.

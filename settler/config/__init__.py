@@ -13,6 +13,7 @@ from settler.config.tables import (
     ApiSettings,
     DatabaseSettings,
     InvoiceSettings,
+    PolicyTable,
     RuntimeSettings,
     WebhookSettings,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "ConfigError",
     "DatabaseSettings",
     "InvoiceSettings",
+    "PolicyTable",
     "Problem",
     "RuntimeSettings",
     "Settings",

@@ -5,7 +5,7 @@ final.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Literal
@@ -15,19 +15,26 @@ from pydantic import SecretStr
 
 from chains import registry
 from chains.address import to_checksum
-from chains.model import BlockNumber, ChainId, Token
+from chains.model import Address, BlockNumber, ChainId, LabelSources, Token
 from chains.proof import Status, Unprovable, profile_of
 from chains.registry import ChainFacts
 from settler.config.errors import Path, Problem, key_of
-from settler.config.tables import ChainTable, TokenTable
+from settler.config.tables import ChainTable, PolicyTable, TokenTable
 from settler.config.values import CHAIN_NAME, FINALITY_FORMS
 from settler.domain.drafting import ChainOffer
-from settler.domain.finality import ByTag, FinalityPolicy
+from settler.domain.finality import ByTag, FinalityPolicy, Tier
 
 POLL_INTERVAL_S = 2.0
 """Where the block time is unknown."""
 _POLL_BOUNDS_S = (0.5, 4.0)
 """Below: a provider's budget spent on looking. Above: a payment shows late."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceFeedSettings:
+    address: Address
+    max_age_s: int
+    """Older than this an answer is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +54,14 @@ class ChainSettings:
     poll_interval_s: float
     """Seconds between two looks at the head."""
     tokens: tuple[Token, ...]
+    tiers: tuple[Tier, ...]
+    price_feeds: Mapping[Address, PriceFeedSettings]
+    """By token."""
+    depeg_floor: int
+    """In units of 10**-`FINEST_SCALE` of a token's currency: below it settlements in tokens with a feed are held."""
+    sanctions_oracle: Address | None
+    label_sources: LabelSources
+    """Contracts whose references are believed, beside the tokens."""
     facts: ChainFacts | None
     """What the registry knows of this chain id; `None` for a chain it does not know."""
 
@@ -66,26 +81,28 @@ class ChainSettings:
         return ChainOffer(name=self.name, chain_id=self.chain_id, tokens={t.symbol: t for t in self.tokens})
 
 
-def resolve(name: str, table: ChainTable, refused: Iterable[Path]) -> tuple[ChainSettings | None, list[Problem]]:
+def resolve(
+    name: str, table: ChainTable, policy: PolicyTable, refused: Iterable[Path]
+) -> tuple[ChainSettings | None, list[Problem]]:
     """The settings of a chain, or what is wrong with them. `refused`: paths of the file that have their
     problem already.
     """
-    return _Resolver(name, table, frozenset(refused)).resolve()
+    return _Resolver(name, table, policy, frozenset(refused)).resolve()
 
 
 class _Resolver:
     """Collects problems of one chain table; what depends on a refused value is not judged."""
 
-    def __init__(self, name: str, table: ChainTable, refused: frozenset[Path]) -> None:
+    def __init__(self, name: str, table: ChainTable, policy: PolicyTable, refused: frozenset[Path]) -> None:
         self._name = name
         self._table = table
+        self._policy = policy
         self._at: Path = ("chains", name)
         self._refused = {path[2:] for path in refused if path[:2] == self._at}
         self._problems: list[Problem] = []
 
     def resolve(self) -> tuple[ChainSettings | None, list[Problem]]:
         self._check_name()
-        self._check_later_features()
         chain_id = None if self._is_refused("chain_id") else self._chain_id()
         facts = None if chain_id is None else registry.chain_by_id(chain_id)
         rpc = () if self._is_refused("rpc") else self._rpc()
@@ -94,10 +111,12 @@ class _Resolver:
         if chain_id is not None and not self._is_refused("finality"):
             finality = self._finality(facts)
         tokens = self._tokens(chain_id, facts)
+        oracle = None if chain_id is None else self._sanctions_oracle(chain_id)
         proof = "none" if chain_id is None or self._is_refused("proof") else self._proof(chain_id, facts)
         if chain_id is None or not rpc or finality is None or self._problems or self._refused:
             return None, self._problems
         table = self._table
+        known = registry.known_contracts(chain_id)
         return ChainSettings(
             name=self._name,
             chain_id=chain_id,
@@ -111,6 +130,14 @@ class _Resolver:
             finality=finality,
             poll_interval_s=_default_poll_interval_s(facts) if table.poll_interval_s is None else table.poll_interval_s,
             tokens=tokens,
+            tiers=table.tiers,
+            price_feeds={t.address: feed for t in tokens if (feed := self._price_feed(t)) is not None},
+            depeg_floor=self._policy.floor,
+            sanctions_oracle=oracle,
+            label_sources=LabelSources(
+                proxies=frozenset(known.request_proxies if table.request_proxies is None else table.request_proxies),
+                escrows=frozenset(known.payment_escrows if table.payment_escrows is None else table.payment_escrows),
+            ),
             facts=facts,
         ), []
 
@@ -123,12 +150,6 @@ class _Resolver:
     def _check_name(self) -> None:
         if not CHAIN_NAME.fullmatch(self._name):
             self._problem((), "is no name for a chain; give 1 to 32 of a-z, 0-9 and -, like base")
-
-    def _check_later_features(self) -> None:
-        """Known keys whose feature comes with a later version: refused, never ignored."""
-        table = self._table
-        if "tiers" in table.model_fields_set:
-            self._problem(("tiers",), "this version has no amount tiers yet; remove it")
 
     def _chain_id(self) -> ChainId | None:
         given, known = self._table.chain_id, registry.known_chain(self._name)
@@ -187,6 +208,23 @@ class _Resolver:
         self._problem(("finality",), f"is missing, and {why}; {FINALITY_FORMS}")
         return None
 
+    def _sanctions_oracle(self, chain_id: ChainId) -> Address | None:
+        given = self._table.sanctions_oracle
+        if given != "chainalysis":
+            return given
+        known = registry.known_contracts(chain_id).sanctions_oracle
+        if known is None:
+            self._problem(
+                ("sanctions_oracle",), "no oracle of Chainalysis is known on this chain; give a contract's address"
+            )
+        return known
+
+    def _price_feed(self, token: Token) -> PriceFeedSettings | None:
+        table = self._table.token.get(token.symbol)
+        if table is None or table.price_feed is None:
+            return None
+        return PriceFeedSettings(address=table.price_feed, max_age_s=table.price_feed_max_age_s)
+
     # -- tokens ------------------------------------------------------------------------------------------
 
     def _tokens(self, chain_id: ChainId | None, facts: ChainFacts | None) -> tuple[Token, ...]:
@@ -214,6 +252,10 @@ class _Resolver:
 
     def _given(self, chain_id: ChainId | None, symbol: str, table: TokenTable) -> Token | None:
         below: Path = ("token", symbol)
+        if table.address is None and table.decimals is None and chain_id is not None:
+            known = registry.token(chain_id, symbol)
+            if known is not None and not any(path[:2] == below for path in self._refused):
+                return known
         is_whole = True
         for name, value, remedy in (
             ("address", table.address, "give the contract's checksummed address"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path as FilePath
 from types import MappingProxyType
 
@@ -15,11 +16,15 @@ from settler.config.explain import read_tables
 from settler.config.tables import (
     ApiSettings,
     DatabaseSettings,
+    DepositSettings,
     File,
     InvoiceSettings,
+    PolicyTable,
     RuntimeSettings,
     WebhookSettings,
 )
+from settler.domain.deposits import DepositPolicy
+from settler.domain.derivation import DepositKey, read_key
 from settler.domain.drafting import Catalog, InvoiceDefaults
 from settler.domain.settlement import InvoicePolicy
 
@@ -29,6 +34,8 @@ class Settings:
     database: DatabaseSettings
     api: ApiSettings
     invoices: InvoiceSettings
+    deposits: DepositSettings
+    policy: PolicyTable
     webhooks: WebhookSettings
     runtime: RuntimeSettings
     chains: Mapping[str, ChainSettings]
@@ -45,6 +52,10 @@ class Settings:
 
     def invoice_defaults(self) -> InvoiceDefaults:
         return InvoiceDefaults(expires_in_s=self.invoices.expires_in_s, monitoring_s=self.invoices.monitoring_s)
+
+    def deposit_policy(self) -> DepositPolicy:
+        """Where the addresses of invoices without `pay_to` come from."""
+        return DepositPolicy(key=_deposit_key(self.deposits), quarantine=timedelta(seconds=self.deposits.quarantine_s))
 
     def invoice_policy(self) -> InvoicePolicy:
         return InvoicePolicy(
@@ -66,7 +77,7 @@ def load(path: FilePath | str, environ: Mapping[str, str] | None = None) -> Sett
     problems = read.problems
     chains: dict[str, ChainSettings] = {}
     for name, table in file.chains.items():
-        chain, wrong = resolve(name, table, refused)
+        chain, wrong = resolve(name, table, file.policy, refused)
         problems += wrong
         if chain is not None:
             chains[name] = chain
@@ -77,6 +88,8 @@ def load(path: FilePath | str, environ: Mapping[str, str] | None = None) -> Sett
         database=file.database,
         api=file.api,
         invoices=file.invoices,
+        deposits=file.deposits,
+        policy=file.policy,
         webhooks=file.webhooks,
         runtime=file.runtime,
         chains=MappingProxyType(chains),
@@ -99,11 +112,17 @@ def _across(file: File, chains: Mapping[str, ChainSettings], refused: set[Path])
                 'write "keys", or listen on 127.0.0.1',
             )
         )
-    if "depeg_floor" in file.policy.model_fields_set:
-        problems.append(Problem("policy.depeg_floor", "this version has no price feeds yet; remove it"))
     if not file.chains and ("chains",) not in {path[:1] for path in refused}:
         problems.append(Problem("chains", "none is configured; add e.g. [chains.base] with rpc and tokens"))
+    try:
+        _deposit_key(file.deposits)
+    except ValueError as error:  # of key and path together: each by itself was checked before
+        problems.append(Problem("deposits.xpub", str(error)))
     return problems + _same_chain_twice(chains)
+
+
+def _deposit_key(deposits: DepositSettings) -> DepositKey | None:
+    return None if deposits.xpub is None else read_key(deposits.xpub.get_secret_value(), deposits.xpub_path)
 
 
 def _same_chain_twice(chains: Mapping[str, ChainSettings]) -> list[Problem]:

@@ -18,21 +18,27 @@ from settler.config.values import (
     parse_currency,
     parse_database_url,
     parse_finality,
+    parse_floor,
     parse_listen,
     parse_rpc,
     parse_start_block,
     parse_symbol,
+    parse_tiers,
     parse_tolerance,
+    price_units,
     tolerance_units,
 )
+from settler.domain.deposits import QUARANTINE
+from settler.domain.derivation import check_xpub, read_path
 from settler.domain.drafting import MAX_EXPIRES_IN_S
-from settler.domain.finality import FinalityPolicy
+from settler.domain.finality import FinalityPolicy, Tier
 from settler.domain.settlement import LatePolicy
 
 __all__ = [
     "ApiSettings",
     "ChainTable",
     "DatabaseSettings",
+    "DepositSettings",
     "File",
     "InvoiceSettings",
     "PolicyTable",
@@ -61,6 +67,20 @@ def _address(text: Any) -> Address:
     if not isinstance(text, str):
         raise ValueError("is not text; write the checksummed address in quotes")
     return parse_address(text)
+
+
+def _xpub(key: SecretStr) -> SecretStr:
+    check_xpub(key.get_secret_value())
+    return key
+
+
+def _xpub_path(path: str) -> str:
+    read_path(path)
+    return path
+
+
+def _oracle(text: Any) -> Any:
+    return text if text == "chainalysis" else _address(text)
 
 
 def _addresses(texts: Any) -> tuple[Address, ...]:
@@ -125,9 +145,38 @@ class InvoiceSettings(_Table):
         return tolerance_units(self.underpayment_tolerance_max)
 
 
+class DepositSettings(_Table):
+    """Where invoices without `pay_to` are to be paid, beside the pool that `settler address add` fills."""
+
+    xpub: Annotated[SecretStr, AfterValidator(_xpub)] | None = None
+    """Extended public key (`xpub…`, BIP-32) of the account that addresses are derived from once the pool has none
+    free. Never a private one. A secret all the same: who has it knows every address, and with the private key of one
+    address the private keys of all. Default: the pool alone.
+    """
+    xpub_path: Annotated[str, AfterValidator(_xpub_path)] = "0"
+    """Steps from the key to the addresses: `0` gives 0/0, 0/1 …, which a wallet shows as its receiving addresses if
+    the key is that of m/44'/60'/0'. Empty: 0, 1, 2 … of the key itself. Counted from 0: an account whose addresses
+    other programs gave out already wants a path of its own here.
+    """
+    quarantine_s: Annotated[int, BeforeValidator(_not_bool), AfterValidator(_between(0, MAX_EXPIRES_IN_S, "s"))] = int(
+        QUARANTINE.total_seconds()
+    )
+    """Seconds that an address of the pool rests after its invoice is not monitored any more, before another invoice
+    gets it. A week: a customer may pay from an old checkout page or from an address book, and that is not the next
+    customer's money.
+    """
+
+
 class PolicyTable(_Table):
-    depeg_floor: object = None
-    """Reserved: a version with price feeds reads it."""
+    depeg_floor: Annotated[str, AfterValidator(parse_floor)] = "0.985"
+    """Price of one token in its currency below which settlements in a token with a `price_feed` are held. 0.985: what
+    stablecoins lost on a bad day and regained; below it somebody should look.
+    """
+
+    @property
+    def floor(self) -> int:
+        """`depeg_floor` in units of 10**-`FINEST_SCALE`."""
+        return price_units(self.depeg_floor)
 
 
 class WebhookSettings(_Table):
@@ -148,7 +197,7 @@ class RuntimeSettings(_Table):
 
 
 class TokenTable(_Table):
-    """A token given by the operator; `address` and `decimals` are required."""
+    """A token given by the operator, by `address` and `decimals`; or, without both, more about one of the registry."""
 
     address: Annotated[Address | None, BeforeValidator(_address)] = None
     """EIP-55 checksummed: a typing error in another form cannot be seen."""
@@ -158,6 +207,14 @@ class TokenTable(_Table):
     """Of this contract on this chain; `settler check` and every start compare it with `decimals()`."""
     currency: Annotated[str, AfterValidator(parse_currency)] = "USD"
     """What one token stands for."""
+    price_feed: Annotated[Address | None, BeforeValidator(_address)] = None
+    """A Chainlink-like feed (`latestRoundData()`) of the token's price in its currency: below `policy.depeg_floor`,
+    stale or silent, settlements are held. Default: no feed, the token is taken at par.
+    """
+    price_feed_max_age_s: Annotated[int, BeforeValidator(_not_bool), AfterValidator(_between(60, 604_800, "s"))] = (
+        90_000
+    )
+    """Older than this the feed's answer is none. 25 hours: stablecoin feeds are renewed daily at least."""
 
 
 class ChainTable(_Table):
@@ -189,13 +246,20 @@ class ChainTable(_Table):
     """`finalized`, `safe`, N blocks, or `{ tag, min_depth }`. Default: the registry's recommendation for the
     chain.
     """
-    tiers: object = None
-    """Reserved."""
+    tiers: Annotated[tuple[Tier, ...], BeforeValidator(parse_tiers)] = ()
+    """Invoices up to an amount that settle earlier: `[{ up_to = "50", finality = 2 }, …]`, in the invoice's currency.
+    The risk is accepted: what the chain undoes gets a reversal, and the chain goes on. Default: none.
+    """
     quorum: Annotated[int | None, BeforeValidator(_not_bool), AfterValidator(_between(1, 64, "providers"))] = None
     """Providers that must agree before anything settles. Default: 2, or 1 with a single provider."""
     proof: Literal["none", "receipts"] | None = None
     """`receipts`: each payment is proven against its block's hash before it settles. Default: `receipts` on main nets
     where recorded blocks were proven, else `none`.
+    """
+    sanctions_oracle: Annotated[Address | Literal["chainalysis"] | None, BeforeValidator(_oracle)] = None
+    """A contract with `isSanctioned(address)` that is asked about every payer, or `chainalysis` for the known one of
+    the chain: who is on its list, or while it does not answer, settlements are held. Its list trails the official ones.
+    Default: nobody is asked.
     """
     request_proxies: Annotated[tuple[Address, ...] | None, BeforeValidator(_addresses)] = None
     """Request Network's ERC20FeeProxy: contracts whose payment references are believed. Default: the known one of the
@@ -219,6 +283,7 @@ class File(_Table):
     database: DatabaseSettings = DatabaseSettings()
     api: ApiSettings = ApiSettings()
     invoices: InvoiceSettings = InvoiceSettings()
+    deposits: DepositSettings = DepositSettings()
     policy: PolicyTable = PolicyTable()
     webhooks: WebhookSettings = WebhookSettings()
     runtime: RuntimeSettings = RuntimeSettings()

@@ -16,8 +16,8 @@ from pydantic import SecretStr
 
 from chains.model import Tag
 from settler.domain.errors import InvalidInput
-from settler.domain.finality import ByTag, Depth, FinalityPolicy
-from settler.domain.money import FINEST_SCALE, parse_amount
+from settler.domain.finality import ByTag, Depth, FinalityPolicy, Tier
+from settler.domain.money import FINEST_SCALE, parse_amount, parse_positive
 
 MAX_DEPTH = 1_000_000
 """Blocks; months on the fastest chain."""
@@ -171,6 +171,50 @@ def tolerance_units(value: str) -> int:
         return parse_amount(value, FINEST_SCALE, field="underpayment_tolerance_max")
     except InvalidInput as error:
         raise ValueError(error.problem) from None
+
+
+def parse_floor(value: str) -> str:
+    """A price that `price_units` reads."""
+    if not 0 < price_units(value) <= 10**FINEST_SCALE:
+        raise ValueError(f'{shown(value)} is out of range; give a price above "0" and at most "1", like "0.985"')
+    return value
+
+
+def price_units(value: str) -> int:
+    """Units of 10**-`FINEST_SCALE` of the currency, for one token."""
+    try:
+        return parse_amount(value, FINEST_SCALE, field="depeg_floor")
+    except InvalidInput as error:
+        raise ValueError(error.problem) from None
+
+
+TIER_FORM = 'write [{ up_to = "50", finality = 2 }, …]'
+
+
+def parse_tiers(value: Any) -> tuple[Tier, ...]:
+    """Amount tiers, each above the one before."""
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"is no list; {TIER_FORM}")
+    tiers = tuple(_tier(each) for each in value)
+    amounts = [t.up_to for t in tiers]
+    if amounts != sorted(set(amounts)):
+        raise ValueError("the amounts do not rise from tier to tier; put the smallest first, each amount once")
+    return tiers
+
+
+def _tier(value: Any) -> Tier:
+    if isinstance(value, Tier):
+        return value
+    if not isinstance(value, dict) or set(value) != {"up_to", "finality"}:
+        raise ValueError(f"a tier has up_to and finality, and nothing else; {TIER_FORM}")
+    up_to = value["up_to"]
+    if not isinstance(up_to, str):
+        raise ValueError(f'up_to {shown(up_to)} is no text; write the amount in quotes, like "50"')
+    try:
+        units = parse_positive(up_to, FINEST_SCALE, field="up_to")
+    except InvalidInput as error:
+        raise ValueError(f"up_to: {error.problem}") from None
+    return Tier(up_to=units, policy=parse_finality(value["finality"]))
 
 
 def parse_symbol(value: str) -> str:

@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import assert_never
 
 from chains.model import BlockNumber, BlockRef, Tag
+from settler.domain.money import rescale_down
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,21 @@ class ByTag:
 
 
 FinalityPolicy = Depth | ByTag
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tier:
+    """A policy for small amounts: their risk is accepted."""
+
+    up_to: int
+    """The invoice's amount up to which it applies, in 10**-`FINEST_SCALE` of its currency."""
+    policy: FinalityPolicy
+
+
+def tier_of(tiers: Sequence[Tier], amount: int, scale: int) -> Tier | None:
+    """The lowest tier that takes an amount in units of 10**-`scale`; `None`: the chain's own policy applies."""
+    taking = [t for t in tiers if amount <= rescale_down(t.up_to, scale)]
+    return min(taking, key=lambda t: t.up_to, default=None)
 
 
 def final_height(policy: FinalityPolicy, *, head: int, tagged: int | None) -> BlockNumber | None:

@@ -14,6 +14,7 @@ from settler.health import Health
 from settler.metrics import Metrics
 from settler.runtime.loop import Loop, Watcher
 from settler.runtime.loop import run as run_loop
+from settler.stages.announced import Announced
 from settler.stages.effects import Reporter
 from settler.stages.opening import Refused, open_chain
 from settler.stages.progress import Progress
@@ -28,6 +29,10 @@ UNAWAITED_POLLS = 4
 """Polls between two looks at the final height while no payment waits for it: it costs calls, and only a payment
 the first
 reading missed would show later by that much.
+"""
+ANNOUNCED_PAUSE_S = 600.0
+"""Between two looks at what tokens announced while nobody pays; before a payment settles it is read anyhow. Two calls
+each time, and never so many blocks behind that a payment waits for reading them.
 """
 REFUSED_PAUSE_S = 10.0
 """Between two tries to open a chain that is not as configured: a person has to act first."""
@@ -121,6 +126,11 @@ async def run_chain(parts: ChainParts, stop: asyncio.Event) -> None:
             return parts.poll_interval_s
         return max(UNAWAITED_AT_LEAST_S, parts.poll_interval_s * UNAWAITED_POLLS)
 
+    announced = Announced(chain=parts.setup, pool=parts.pool, db=parts.db, clock=parts.clock)
+
+    async def announced_pause() -> float:
+        return ANNOUNCED_PAUSE_S
+
     for stage in ("watch", "settle"):
         parts.health.expect_loop(f"{stage}:{parts.setup.name}")
     wakers = [asyncio.create_task(waker.run(), name=f"heads:{waker.name}") for waker in parts.head_wakers]
@@ -134,6 +144,10 @@ async def run_chain(parts: ChainParts, stop: asyncio.Event) -> None:
                 run_loop(_loop(parts, settle, "settle", settle_pause, wake=payment_seen), stop),
                 name=f"settle:{parts.setup.name}",
             )
+            tasks.create_task(
+                run_loop(_loop(parts, announced, "announced", announced_pause), stop),
+                name=f"announced:{parts.setup.name}",
+            )
     finally:
         for waker in wakers:
             waker.cancel()
@@ -142,7 +156,7 @@ async def run_chain(parts: ChainParts, stop: asyncio.Event) -> None:
 
 def _loop(
     parts: ChainParts,
-    stage: Opening | Watch | Settle,
+    stage: Opening | Watch | Settle | Announced,
     name: str,
     pause_s: Callable[[], Awaitable[float]],
     *,

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import timedelta
+
 from settler.config import ChainSettings, Settings
 from settler.runtime.providers import proof_profile
-from settler.stages.setup import ChainSetup, Judgement
+from settler.stages.setup import ChainSetup, Judgement, PriceFeed
 
 INSTANT_FINALITY_S = 2.0
 """A chain known to be final within this: its finality tag may equal the head."""
@@ -13,7 +18,6 @@ TAG_STUCK_AFTER_S = 86_400.0
 
 
 def setup_of(chain: ChainSettings) -> ChainSetup:
-    slowest_s = chain.facts.typical_finality_s[1] if chain.facts is not None else 0.0
     return ChainSetup(
         name=chain.name,
         chain_id=chain.chain_id,
@@ -22,16 +26,47 @@ def setup_of(chain: ChainSettings) -> ChainSetup:
         start_block=chain.start_block,
         quorum=chain.quorum,
         proof=proof_profile(chain),
-        is_instant=chain.facts is not None and slowest_s <= INSTANT_FINALITY_S,
-        tag_stuck_after_s=max(TAG_STUCK_AFTER_S, 4 * slowest_s),
+        tiers=chain.tiers,
+        label_sources=chain.label_sources,
+        price_feeds={
+            token: PriceFeed(address=feed.address, max_age=timedelta(seconds=feed.max_age_s))
+            for token, feed in chain.price_feeds.items()
+        },
+        depeg_floor=chain.depeg_floor,
+        sanctions_oracle=chain.sanctions_oracle,
+        is_instant=chain.facts is not None and chain.facts.typical_finality_s[1] <= INSTANT_FINALITY_S,
+        tag_stuck_after_s=tag_stuck_after_s(chain),
     )
+
+
+def tag_stuck_after_s(chain: ChainSettings) -> float:
+    """Chain time by which a finality tag may trail the head before it counts as stuck."""
+    slowest_s = chain.facts.typical_finality_s[1] if chain.facts is not None else 0.0
+    return max(TAG_STUCK_AFTER_S, 4 * slowest_s)
 
 
 def judgement_of(settings: Settings) -> Judgement:
-    return Judgement(
-        policy=settings.invoice_policy(),
-        reading={
-            name: {"finality": str(chain.finality), "quorum": chain.quorum, "proof": chain.proof}
+    reading = {
+        name: {"finality": str(chain.finality), "quorum": chain.quorum, "proof": chain.proof}
+        for name, chain in settings.chains.items()
+    }
+    return Judgement(policy=settings.invoice_policy(), reading=reading, version=_version(settings, reading))
+
+
+def _version(settings: Settings, reading: Mapping[str, Mapping[str, object]]) -> str:
+    """A digest of every rule by which invoices are judged: who asks later sees whether two settlements had the same."""
+    rules = {
+        "invoices": settings.invoices.model_dump(mode="json"),
+        "policy": settings.policy.model_dump(mode="json"),
+        "chains": {
+            name: {
+                **reading[name],
+                "tiers": [[tier.up_to, str(tier.policy)] for tier in chain.tiers],
+                "price_feeds": sorted([t.hex(), f.address.hex(), f.max_age_s] for t, f in chain.price_feeds.items()),
+                "sanctions_oracle": None if chain.sanctions_oracle is None else chain.sanctions_oracle.hex(),
+            }
             for name, chain in settings.chains.items()
         },
-    )
+    }
+    text = json.dumps(rules, sort_keys=True, separators=(",", ":"))
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()[:16]

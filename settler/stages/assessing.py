@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -23,6 +24,7 @@ from settler.domain.invoices import (
 )
 from settler.domain.lifecycle import advance
 from settler.domain.records import Settlement, SettlementLine
+from settler.domain.refunding import detached
 from settler.domain.settlement import (
     Flags,
     Hold,
@@ -32,10 +34,11 @@ from settler.domain.settlement import (
     SettledPart,
     assess,
     received,
+    settle_as_it_is,
     settled_amount,
 )
 from settler.stages.setup import Judgement
-from settler.storage import chains, evidence, holds, invoices, reading, settlements, transfers
+from settler.storage import chains, evidence, holds, invoices, reading, refunds, settlements, transfers
 from settler.storage import ledger as ledger_store
 from settler.storage.chains import ChainState
 
@@ -80,6 +83,7 @@ async def assess_invoices(
         return Assessed()
     states = {s.chain_id: s for s in await chains.all_states(conn)}
     paid = await transfers.of_invoices(conn, [i.id for i in open_])
+    await _detach_refunded(conn, [i for i in open_ if i.status is InvoiceStatus.REVERSED], paid, now)
     stopped = await holds.stopped(conn, [i.id for i in open_])
     flags = await evidence.flags(conn, [t for i in open_ for t in paid[i.id] if t.is_final])
     verdicts = [
@@ -110,6 +114,54 @@ async def assess_invoices(
     )
     await reading.tell_of_invoices(conn, told, now=now)
     return Assessed(changed=tuple(changed), settled=tuple(made.values()))
+
+
+async def settle_by_hand(
+    conn: AsyncConnection,
+    invoice: Invoice,
+    paid: Sequence[TransferRecord],
+    judgement: Judgement,
+    *,
+    marked: Mapping[str, object],
+    now: datetime,
+) -> Settlement:
+    """Settles an invoice, whose row is locked, with the payments it has, all final: an operator says it is paid.
+
+    `marked`: who and why, kept with the settlement's policy.
+    """
+    states = {s.chain_id: s for s in await chains.all_states(conn)}
+    outcome = settle_as_it_is(invoice, [t for t in paid if t.is_final], judgement.policy)
+    verdict = _Verdict(invoice=invoice, transfers=paid, outcome=outcome)
+    made = (await _settle(conn, [verdict], states, judgement, now, marked=marked))[invoice.id]
+    after = replace(
+        invoice,
+        status=InvoiceStatus.SETTLED,
+        exceptions=outcome.exceptions,
+        settled_at=now,
+        settlement_id=made.id,
+        version=invoice.version + 1,
+    )
+    await invoices.save(conn, [after])
+    await reading.tell_of_invoices(conn, [(after, EventType.INVOICE_SETTLED)], now=now)
+    return made
+
+
+async def _detach_refunded(
+    conn: AsyncConnection,
+    reversed_: Sequence[Invoice],
+    paid: dict[InvoiceId, list[TransferRecord]],
+    now: datetime,
+) -> None:
+    """Takes off reversed invoices, also in `paid`, the payments whose surplus was sent back: what is left of them is
+    less than they say, and would settle as the whole.
+    """
+    sent_back = await refunds.of_transfers(conn, [t.id for i in reversed_ for t in paid[i.id]])
+    gone = [detached(t) for i in reversed_ for t in paid[i.id] if t.id in sent_back]
+    await transfers.save(conn, gone)
+    live = [(t, EventType.TRANSFER_UNMATCHED) for t in gone if t.is_canonical]
+    await reading.tell_of_transfers(conn, live, now=now)
+    for i in reversed_:
+        paid[i.id] = [t for t in paid[i.id] if t.id not in sent_back]
 
 
 def _outcome(
@@ -148,6 +200,8 @@ async def _settle(
     states: Mapping[ChainId, ChainState],
     judgement: Judgement,
     now: datetime,
+    *,
+    marked: Mapping[str, object] | None = None,
 ) -> dict[InvoiceId, Settlement]:
     paid = [(v, v.outcome) for v in verdicts if isinstance(v.outcome, Settle)]
     if not paid:
@@ -158,6 +212,8 @@ async def _settle(
         v.invoice.id: _settlement(v.invoice, outcome.parts, generations.get(v.invoice.id, 0) + 1, names, judgement, now)
         for v, outcome in paid
     }
+    if marked is not None:
+        made = {id_: replace(s, policy={**s.policy, "marked": dict(marked)}) for id_, s in made.items()}
     await settlements.add(conn, list(made.values()))
     await ledger_store.post(
         conn,
@@ -168,6 +224,7 @@ async def _settle(
                 ledger.settlement(made[v.invoice.id].id, outcome.parts),
             )
             for v, outcome in paid
+            if outcome.parts
         ],
         now=now,
     )
@@ -224,9 +281,9 @@ def _settlement(
     )
 
 
-def _policy(chain_names: Iterable[str], judgement: Judgement) -> dict[str, dict[str, object]]:
+def _policy(chain_names: Iterable[str], judgement: Judgement) -> dict[str, Any]:
     """What was applied on each chain: `{"finality": {"base": "finalized"}, "quorum": {"base": 2}, …}`."""
-    applied: dict[str, dict[str, object]] = {}
+    applied: dict[str, Any] = {"version": judgement.version} if judgement.version else {}
     for name in sorted(set(chain_names)):
         for what, value in judgement.reading.get(name, {}).items():
             applied.setdefault(what, {})[name] = value

@@ -59,6 +59,7 @@ async def open_chain(chain: ChainSetup, *, pool: Pool, db: Database, clock: Cloc
             scanned_time=begin.time,
             head_number=head.number,
             head_time=head.time,
+            risks_number=begin.number,
         )
         await chains.hold_blocks(conn, chain.chain_id, [begin])
 

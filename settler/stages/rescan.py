@@ -22,7 +22,7 @@ from settler.domain.invoices import TransferRecord
 from settler.domain.reconciling import Break, conflicts
 from settler.stages.agreement import Agreement, Believed, agreed_headers
 from settler.stages.deciding import decide
-from settler.stages.proving import Prover
+from settler.stages.examining import Examiner
 from settler.stages.rereading import compared_with, persistently, pieces
 from settler.stages.setup import ChainSetup, Judgement
 from settler.storage import chains, evidence
@@ -69,7 +69,7 @@ class Rescan:
         self._clock = clock
         self._judgement = judgement
         self._sleep = sleep
-        self._prover = Prover(chain=chain, pool=pool)
+        self._examiner = Examiner(chain=chain, pool=pool, db=db, clock=clock)
         self.done = Rescanned()
 
     async def run(
@@ -107,7 +107,7 @@ class Rescan:
             anchor = believed.value.anchor
             if before is not None and (anchor is None or anchor.hash != before):
                 raise NodeInconsistent(f"block {piece.first - 1} was replaced while the range was read")
-            return believed, query, await self._prover.evidence(believed.value, query, believed.sources)
+            return believed, query, await self._examiner.evidence(believed.value, query, believed.sources)
 
         believed, query, proofs = await persistently(read, sleep=self._sleep)
         await self._commit(believed.value, query, proofs)

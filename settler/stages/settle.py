@@ -30,10 +30,10 @@ from settler.domain.ids import TransferId
 from settler.stages.agreement import Agreement
 from settler.stages.deciding import decide
 from settler.stages.effects import Reporter
+from settler.stages.examining import Examiner
 from settler.stages.halt import halt_chain
 from settler.stages.looking import AskOn, Final, Look, Replaced, look, weigh
 from settler.stages.progress import Progress
-from settler.stages.proving import Prover
 from settler.stages.setup import ChainSetup, Judgement
 from settler.storage import chains, evidence, transfers
 from settler.storage.chains import ChainState
@@ -89,7 +89,7 @@ class Settle:
         self._clock = clock
         self._judgement = judgement
         self._reporter = reporter
-        self._prover = Prover(chain=chain, pool=pool)
+        self._examiner = Examiner(chain=chain, pool=pool, db=db, clock=clock)
         self._final_seen_at = clock.monotonic()
         self._sightings = 0
         self._omissions = 0
@@ -242,7 +242,7 @@ class Settle:
         facts |= {"transfers": 0, "final": 0, "settled": 0}
         for read in believed.value:
             checked = await self._check_omissions(state, read)
-            proofs = await self._prover.evidence(read, reading.query, believed.sources)
+            proofs = await self._examiner.evidence(read, reading.query, believed.sources)
             state = await self._commit(state, read, proofs, checked, facts)
         if reading.spans[-1].last < reading.final:
             self._final, self._kept_for = reading.final, state.settled_hash

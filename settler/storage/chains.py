@@ -39,7 +39,7 @@ class ChainState:
     """The highest final height by policy; never goes back."""
     final_time: datetime | None
     risks_number: BlockNumber | None
-    """The tokens' own announcements were read up to here; `None`: not yet."""
+    """The tokens' own announcements were read up to here."""
     halted_at: datetime | None
     halt_reason: str | None
     updated_at: datetime

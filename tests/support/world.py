@@ -28,10 +28,12 @@ from settler.domain.finality import Depth, FinalityPolicy
 from settler.domain.ids import InvoiceId
 from settler.domain.invoices import Invoice, Match, TransferRecord
 from settler.domain.money import parse_amount
+from settler.domain.operator import By
 from settler.domain.settlement import InvoicePolicy
 from settler.stages.effects import Reporter
 from settler.stages.expire import Expire
 from settler.stages.opening import open_chain
+from settler.stages.operating import Operating
 from settler.stages.settle import Settle
 from settler.stages.setup import ChainSetup, Judgement
 from settler.stages.watch import Watch
@@ -131,7 +133,9 @@ class World:
         seed: int = 1,
         providers: int = 1,
         quorum: int = 1,
+        **rules: Any,
     ) -> World:
+        """`rules`: further fields of the chain's `ChainSetup`."""
         world = cls(db, policy)
         await world.add_chain(
             "anvil",
@@ -141,6 +145,7 @@ class World:
             seed=seed,
             providers=providers,
             quorum=quorum,
+            **rules,
         )
         return world
 
@@ -154,6 +159,7 @@ class World:
         seed: int = 1,
         providers: int = 1,
         quorum: int = 1,
+        **rules: Any,
     ) -> ChainWorld:
         chain_id = tokens[0].chain_id
         chain = SimulatedChain(seed=seed, chain_id=chain_id)
@@ -165,6 +171,7 @@ class World:
             finality=finality,
             start_block="latest",
             quorum=quorum,
+            **rules,
         )
         for t in tokens:
             chain.add_token(t)
@@ -291,14 +298,25 @@ class World:
     async def settle(self, on: str | None = None) -> None:
         await _until_idle(self.chains[on].settle if on else self.it.settle)
 
-    async def expire(self) -> None:
+    @property
+    def judgement(self) -> Judgement:
         reading = {n: {"finality": str(c.setup.finality)} for n, c in self.chains.items()}
-        judgement = Judgement(policy=self.policy, reading=reading)
+        return Judgement(policy=self.policy, reading=reading)
+
+    @property
+    def operating(self) -> Operating:
+        """What an operator may decide."""
+        return Operating(self.judgement)
+
+    def by(self, reason: str = "looked at it", *, who: str = "ada") -> By:
+        return By(who=who, reason=reason, now=self.clock.now())
+
+    async def expire(self) -> None:
         every = tuple(t for c in self.chains.values() for t in c.setup.tokens)
         stage = Expire(
             db=self.db,
             clock=self.clock,
-            judgement=judgement,
+            judgement=self.judgement,
             reporter=Reporter(self.counted, chain="", tokens=every),
         )
         await _until_idle(stage)
