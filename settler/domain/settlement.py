@@ -260,6 +260,13 @@ def received(invoice: Invoice, transfers: Sequence[TransferRecord]) -> int:
     return sum(rescale_exact(t.identity.amount, t.decimals, invoice.scale) for t in transfers)
 
 
+def at_stake(invoice: Invoice, transfers: Sequence[TransferRecord]) -> int:
+    """What an amount tier is judged by, in the invoice's scale: the invoice's amount, or all that came where that is
+    more. Never a single payment: parts of a large sum are no small sums.
+    """
+    return max(invoice.amount, received(invoice, [t for t in transfers if t.is_canonical]))
+
+
 def due(invoice: Invoice, transfers: Sequence[TransferRecord]) -> int:
     """What must come, in the invoice's scale: the amount, and the unique tail of the `amount` options that were
     used.

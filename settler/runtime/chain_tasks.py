@@ -15,6 +15,7 @@ from settler.metrics import Metrics
 from settler.runtime.loop import Loop, Watcher
 from settler.runtime.loop import run as run_loop
 from settler.stages.announced import Announced
+from settler.stages.early import Early
 from settler.stages.effects import Reporter
 from settler.stages.opening import Refused, open_chain
 from settler.stages.progress import Progress
@@ -112,11 +113,12 @@ async def run_chain(parts: ChainParts, stop: asyncio.Event) -> None:
         judgement=parts.judgement,
         reporter=reporter,
     )
-    payment_seen = asyncio.Event()
+    payment_seen, small_payment_seen = asyncio.Event(), asyncio.Event()
 
     def on_watched(progress: Progress) -> None:
         if any(progress.facts.get(name) for name in ("transfers", "moved", "orphaned")):
             payment_seen.set()
+            small_payment_seen.set()
 
     async def watch_pause() -> float:
         return parts.poll_interval_s
@@ -126,6 +128,14 @@ async def run_chain(parts: ChainParts, stop: asyncio.Event) -> None:
             return parts.poll_interval_s
         return max(UNAWAITED_AT_LEAST_S, parts.poll_interval_s * UNAWAITED_POLLS)
 
+    early = Early(
+        chain=parts.setup,
+        pool=parts.pool,
+        db=parts.db,
+        clock=parts.clock,
+        judgement=parts.judgement,
+        reporter=reporter,
+    )
     announced = Announced(chain=parts.setup, pool=parts.pool, db=parts.db, clock=parts.clock)
 
     async def announced_pause() -> float:
@@ -144,6 +154,11 @@ async def run_chain(parts: ChainParts, stop: asyncio.Event) -> None:
                 run_loop(_loop(parts, settle, "settle", settle_pause, wake=payment_seen), stop),
                 name=f"settle:{parts.setup.name}",
             )
+            if parts.setup.tiers:
+                tasks.create_task(
+                    run_loop(_loop(parts, early, "early", watch_pause, wake=small_payment_seen), stop),
+                    name=f"early:{parts.setup.name}",
+                )
             tasks.create_task(
                 run_loop(_loop(parts, announced, "announced", announced_pause), stop),
                 name=f"announced:{parts.setup.name}",
@@ -156,7 +171,7 @@ async def run_chain(parts: ChainParts, stop: asyncio.Event) -> None:
 
 def _loop(
     parts: ChainParts,
-    stage: Opening | Watch | Settle | Announced,
+    stage: Opening | Watch | Settle | Early | Announced,
     name: str,
     pause_s: Callable[[], Awaitable[float]],
     *,

@@ -50,7 +50,12 @@ def judgement_of(settings: Settings) -> Judgement:
         name: {"finality": str(chain.finality), "quorum": chain.quorum, "proof": chain.proof}
         for name, chain in settings.chains.items()
     }
-    return Judgement(policy=settings.invoice_policy(), reading=reading, version=_version(settings, reading))
+    return Judgement(
+        policy=settings.invoice_policy(),
+        reading=reading,
+        tiers={name: chain.tiers for name, chain in settings.chains.items() if chain.tiers},
+        version=_version(settings, reading),
+    )
 
 
 def _version(settings: Settings, reading: Mapping[str, Mapping[str, object]]) -> str:

@@ -14,15 +14,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from chains.model import Address, ChainId
 from settler.domain import ledger
 from settler.domain.events import EventType
+from settler.domain.finality import Tier
 from settler.domain.ids import InvoiceId, SettlementId, derived_id
 from settler.domain.invoices import (
     Allocation,
     Invoice,
     InvoiceStatus,
     TransferRecord,
+    TransferStatus,
     UnmatchedReason,
 )
 from settler.domain.lifecycle import advance
+from settler.domain.money import FINEST_SCALE, format_amount, rescale_down
 from settler.domain.records import Settlement, SettlementLine
 from settler.domain.refunding import detached
 from settler.domain.settlement import (
@@ -33,6 +36,7 @@ from settler.domain.settlement import (
     Settle,
     SettledPart,
     assess,
+    at_stake,
     received,
     settle_as_it_is,
     settled_amount,
@@ -41,6 +45,9 @@ from settler.stages.setup import Judgement
 from settler.storage import chains, evidence, holds, invoices, reading, refunds, settlements, transfers
 from settler.storage import ledger as ledger_store
 from settler.storage.chains import ChainState
+
+TIER = "tier"
+"""Where the evidence of a payment that is final by a tier says by which: the amount it reaches to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,12 +71,14 @@ class _Names:
 
     chains: Mapping[ChainId, str]
     tokens: Mapping[tuple[ChainId, Address], str]
+    states: Mapping[ChainId, ChainState]
 
 
 async def _names(conn: AsyncConnection, states: Mapping[ChainId, ChainState]) -> _Names:
     return _Names(
         chains={id_: state.name for id_, state in states.items()},
         tokens={(t.chain_id, t.address): t.symbol for t in await chains.tokens_of(conn)},
+        states=states,
     )
 
 
@@ -90,7 +99,14 @@ async def assess_invoices(
         _Verdict(
             invoice=i,
             transfers=paid[i.id],
-            outcome=_outcome(i, paid[i.id], states, judgement, stopped.get(i.id, holds.Stopped()), flags),
+            outcome=_outcome(
+                i,
+                _counted(i, paid[i.id], states, judgement),
+                states,
+                judgement,
+                stopped.get(i.id, holds.Stopped()),
+                flags,
+            ),
         )
         for i in open_
     ]
@@ -274,20 +290,52 @@ def _settlement(
         amount_requested=invoice.amount,
         amount_settled=settled,
         amount_surplus=received(invoice, [p.transfer for p in parts]) - settled,
-        policy=_policy((names.chains[p.transfer.identity.chain_id] for p in parts), judgement),
+        policy=_policy(parts, names, judgement),
         settled_at=now,
         lines=tuple(_line(p, names) for p in parts),
         reversal=None,
     )
 
 
-def _policy(chain_names: Iterable[str], judgement: Judgement) -> dict[str, Any]:
-    """What was applied on each chain: `{"finality": {"base": "finalized"}, "quorum": {"base": 2}, …}`."""
+def _policy(parts: Sequence[SettledPart], names: _Names, judgement: Judgement) -> dict[str, Any]:
+    """What was applied on each chain: `{"finality": {"base": "finalized"}, "quorum": {"base": 2}, …}`; where a tier
+    was, that, and the amount it reaches to: `{"finality": {"base": "2"}, "tier": {"base": "50.00"}, …}`.
+    """
     applied: dict[str, Any] = {"version": judgement.version} if judgement.version else {}
-    for name in sorted(set(chain_names)):
+    for name in sorted({names.chains[p.transfer.identity.chain_id] for p in parts}):
         for what, value in judgement.reading.get(name, {}).items():
             applied.setdefault(what, {})[name] = value
+    for t in (p.transfer for p in parts):
+        name = names.chains[t.identity.chain_id]
+        tier = _tier(t, names.states, judgement)
+        if tier is not None:
+            applied.setdefault("finality", {})[name] = str(tier.policy)
+            applied.setdefault("tier", {})[name] = format_amount(tier.up_to, FINEST_SCALE)
     return applied
+
+
+def _tier(t: TransferRecord, states: Mapping[ChainId, ChainState], judgement: Judgement) -> Tier | None:
+    """The tier by which a final payment is so above the final height; `None` for one that the chain made final."""
+    state = states[t.identity.chain_id]
+    if not t.is_final or state.settled_number is None or t.block_number <= state.settled_number:
+        return None
+    tiers = judgement.tiers.get(state.name, ())
+    return next((tier for tier in tiers if str(tier.up_to) == t.evidence.get(TIER)), None)
+
+
+def _counted(
+    invoice: Invoice, paid: Sequence[TransferRecord], states: Mapping[ChainId, ChainState], judgement: Judgement
+) -> list[TransferRecord]:
+    """The payments, those that are final by a tier alone as provisional where more is at stake than it takes by now."""
+    stake = at_stake(invoice, paid)
+    counted = []
+    for t in paid:
+        settled = states[t.identity.chain_id].settled_number
+        is_early = t.is_final and settled is not None and t.block_number > settled
+        tier = _tier(t, states, judgement)
+        is_taken = tier is not None and stake <= rescale_down(tier.up_to, invoice.scale)
+        counted.append(replace(t, status=TransferStatus.DETECTED) if is_early and not is_taken else t)
+    return counted
 
 
 def _line(part: SettledPart, names: _Names) -> SettlementLine:

@@ -18,17 +18,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from chains.errors import BlockNotFound, NodeInconsistent
 from chains.model import BlockHash, BlockNumber, BlockRef
 from chains.pool import Pool
-from settler.domain import ledger
 from settler.domain.events import EventType
-from settler.domain.ids import ReversalId, derived_id
-from settler.domain.invoices import Invoice, InvoiceStatus, TransferRecord, TransferStatus
-from settler.domain.records import Reversal, Settlement
+from settler.domain.invoices import TransferRecord, TransferStatus
 from settler.stages.agreement import agreed_headers
 from settler.stages.assessing import assess_invoices
 from settler.stages.recording import moves_money
 from settler.stages.setup import Judgement
-from settler.storage import chains, invoices, reading, settlements, transfers
-from settler.storage import ledger as ledger_store
+from settler.stages.undoing import reverse, unbook
+from settler.storage import chains, reading, settlements, transfers
 from settler.storage.chains import ChainState
 from settler.storage.engine import Database
 
@@ -72,7 +69,7 @@ async def halt_chain(
         await chains.hold_blocks(conn, state.chain_id, [ancestor])
         vanished = await transfers.canonical_above(conn, state.chain_id, ancestor.number)
         reversed_ = await settlements.in_force_on(conn, [t.id for t in vanished])
-        await _reverse(conn, reversed_, reason, now)
+        await reverse(conn, reversed_, reason=reason, now=now)
         await _orphan(conn, vanished, now)
         touched = {t.invoice_id for t in vanished if t.invoice_id is not None}
         await assess_invoices(conn, touched, judgement, now=now)
@@ -100,39 +97,8 @@ async def _ancestor(state: ChainState, pool: Pool, quorum: int, db: Database) ->
     return shown
 
 
-async def _reverse(conn: AsyncConnection, reversed_: Sequence[Settlement], reason: str, now: datetime) -> None:
-    entries = []
-    told: list[tuple[Settlement, EventType]] = []
-    for s in reversed_:
-        reversal = Reversal(id=ReversalId(derived_id("rev", now, s.id)), reason=reason, reversed_at=now)
-        await settlements.reverse(conn, s.id, reversal)
-        lines = await ledger_store.entry_lines(conn, ledger.EntryKind.SETTLEMENT, s.id)
-        entries.append((ledger.EntryKind.REVERSAL, s.id, ledger.contra(lines)))
-        told.append((replace(s, reversal=reversal), EventType.SETTLEMENT_REVERSED))
-    await ledger_store.post(conn, entries, now=now)
-    owned = await invoices.get_many(conn, [s.invoice_id for s in reversed_], lock=True)
-    after: list[Invoice] = [
-        replace(
-            i,
-            status=InvoiceStatus.REVERSED,
-            settled_at=None,
-            settlement_id=None,
-            version=i.version + 1,
-        )
-        for i in owned.values()
-    ]
-    await invoices.save(conn, after)
-    await reading.tell_of_settlements(conn, told, now=now)
-    await reading.tell_of_invoices(conn, [(i, EventType.INVOICE_REVERSED) for i in after], now=now)
-
-
 async def _orphan(conn: AsyncConnection, vanished: Sequence[TransferRecord], now: datetime) -> None:
-    undone = [
-        (ledger.EntryKind.UNRECEIPT, f"{t.id}:{t.version}", ledger.contra(ledger.receipt(t)))
-        for t in vanished
-        if t.is_final and moves_money(t)
-    ]
-    await ledger_store.post(conn, undone, now=now)
+    await unbook(conn, vanished, now=now)
     gone = [replace(t, status=TransferStatus.ORPHANED, final_at=None, version=t.version + 1) for t in vanished]
     await transfers.save(conn, gone)
     await reading.tell_of_transfers(

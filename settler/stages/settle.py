@@ -21,7 +21,7 @@ from typing import assert_never
 
 from chains.errors import BlockNotFound, ChainError, Disagreement, NodeInconsistent
 from chains.logs_window import next_span
-from chains.model import BlockHash, BlockNumber, BlockRef, BlockSpan, LogQuery, SpanRead
+from chains.model import BlockHash, BlockNumber, BlockSpan, LogQuery, SpanRead
 from chains.pool import Pool
 from chains.quorum import gist
 from chains.reader import ChainReader
@@ -35,6 +35,7 @@ from settler.stages.halt import halt_chain
 from settler.stages.looking import AskOn, Final, Look, Replaced, look, weigh
 from settler.stages.progress import Progress
 from settler.stages.setup import ChainSetup, Judgement
+from settler.stages.undoing import take_back
 from settler.storage import chains, evidence, transfers
 from settler.storage.chains import ChainState
 from settler.storage.engine import Database
@@ -120,7 +121,7 @@ class Settle:
             return Progress(has_more=False, facts={"state": "halted"})
         if self._kept_for != state.settled_hash:
             looks, final, reading = {}, None, None
-        if reading is None and final is not None and final > _settled(state).number:
+        if reading is None and final is not None and final > state.settled.number:
             reading = await self._begun(state, final)
         if reading is not None:
             return await self._read(state, reading)
@@ -130,7 +131,7 @@ class Settle:
 
     async def _look(self, state: ChainState, looks: dict[str, Look]) -> Progress:
         """A new final height? Also asks for the settled block again, so that a violation is seen without new blocks."""
-        settled = _settled(state)
+        settled = state.settled
         chain = self._chain
         missing = max(1, chain.quorum - len(looks))
         try:
@@ -177,11 +178,11 @@ class Settle:
                     state,
                     now=self._clock.now(),
                     guard=("final_number", "settled_number", "halted_at"),
-                    final_number=max(final, _settled(state).number),
+                    final_number=max(final, state.settled.number),
                     final_time=state.final_time if seen.block is None else seen.block.time,
                 )
             self._final_seen_at = self._clock.monotonic()
-        if final is None or final <= _settled(state).number:
+        if final is None or final <= state.settled.number:
             return Progress(has_more=False, facts={"final": state.final_number or 0})
         self._final, self._kept_for = final, state.settled_hash
         return Progress(has_more=True, is_partial=True, facts={"final": final})
@@ -214,7 +215,7 @@ class Settle:
         async with self._db.read() as conn:
             watched = await chains.watched(conn)
         query = self._chain.query(watched)
-        spans = _spans(_settled(state).number, final, self._pool.width)
+        spans = _spans(state.settled.number, final, self._pool.width)
         agreement = Agreement(
             self._pool,
             lambda reader: _read_all(reader, spans, query),
@@ -223,7 +224,7 @@ class Settle:
             what=f"blocks {spans[0].first}..{spans[-1].last}",
             reaching=spans[-1].last,
         )
-        settled_hash = _settled(state).hash
+        settled_hash = state.settled.hash
         return _Reading(settled_hash=settled_hash, final=final, query=query, spans=spans, agreement=agreement)
 
     async def _read(self, state: ChainState, reading: _Reading) -> Progress:
@@ -255,7 +256,7 @@ class Settle:
         Returns the payments it looked at.
         """
         async with self._db.read() as conn:
-            held = await transfers.detected_in(conn, state.chain_id, read.span)
+            held = await transfers.undecided_in(conn, state.chain_id, read.span)
         seen = {t.identity for t in read.transfers}
         missing = {t.block_number: t.block_hash for t in held if t.identity not in seen}
         checked = frozenset(t.id for t in held)
@@ -303,17 +304,20 @@ class Settle:
                 **(scanned if is_ahead else {}),
                 **({"final_time": end.time} if end.number == state.final_number else {}),
             )
-            missing = await transfers.detected_in(conn, state.chain_id, read.span)
+            held = await transfers.undecided_in(conn, state.chain_id, read.span)
             shown = {t.identity for t in read.transfers}
-            if any(t.id not in checked and t.identity not in shown for t in missing):
+            if any(t.id not in checked and t.identity not in shown for t in held):
                 raise chains.CursorMoved("the first reading saw a payment that this one lacks, while it was checked")
-            decided = await decide(conn, read, proofs, self._judgement, missing=missing, now=now)
+            early = await take_back(conn, [t for t in held if t.is_final], read, now=now)
+            missing = await transfers.detected_in(conn, state.chain_id, read.span)
+            decided = await decide(conn, read, proofs, self._judgement, missing=missing, known=early.standing, now=now)
             # what the first reading held of these heights may be of a fork
             await chains.drop_blocks(conn, state.chain_id, above=read.span.first - 1, below=end.number + 1)
             await chains.hold_blocks(conn, state.chain_id, [*read.blocks.values(), end])
             await chains.drop_blocks(conn, state.chain_id, below=end.number - KEEP_SETTLED_BLOCKS)
         recorded, assessed = decided.recorded, decided.assessed
         self._omissions = 0
+        self._reporter.reversed(early.reversed_count)
         self._reporter.recorded(recorded, now)
         self._reporter.assessed(assessed, self._clock.monotonic() - self._final_seen_at)
         for name, count in (
@@ -323,19 +327,6 @@ class Settle:
         ):
             facts[name] = int(facts[name]) + count
         return after
-
-
-def _settled(state: ChainState) -> BlockRef:
-    """Where the second reading stands, as a header (its parent is not kept and not needed)."""
-    assert state.settled_number is not None
-    assert state.settled_hash is not None
-    assert state.settled_time is not None
-    return BlockRef(
-        number=state.settled_number,
-        hash=state.settled_hash,
-        parent_hash=state.settled_hash,
-        time=state.settled_time,
-    )
 
 
 def _spans(cursor: BlockNumber, upto: BlockNumber, width: int) -> tuple[BlockSpan, ...]:

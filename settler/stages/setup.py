@@ -70,5 +70,7 @@ class Judgement:
     policy: InvoicePolicy
     reading: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     """Under what each chain, by name, is settled: `finality`, `quorum`, `proof`, as it is stored on settlements."""
+    tiers: Mapping[str, tuple[Tier, ...]] = field(default_factory=dict)
+    """Of each chain that has any, by name."""
     version: str = ""
     """Names all of the rules in force: a digest of them, equal for equal rules. Stored on settlements."""

@@ -49,6 +49,13 @@ class ChainState:
         return self.halted_at is not None
 
     @property
+    def settled(self) -> BlockRef:
+        """Where the second reading stands, as a header (its parent is not kept and not needed)."""
+        number, block_hash, time = self.settled_number, self.settled_hash, self.settled_time
+        assert number is not None and block_hash is not None and time is not None, f"{self.name} was not opened"
+        return BlockRef(number=number, hash=block_hash, parent_hash=block_hash, time=time)
+
+    @property
     def is_started(self) -> bool:
         """Its cursors are set: it was read at least once."""
         return self.settled_number is not None

@@ -99,6 +99,18 @@ async def detected_in(conn: AsyncConnection, chain_id: ChainId, span: BlockSpan)
     return [_record(row) for row in await conn.execute(query)]
 
 
+async def undecided_in(conn: AsyncConnection, chain_id: ChainId, span: BlockSpan) -> list[TransferRecord]:
+    """Canonical transfers that stand in a span above the settled height: provisional ones, and such as are final by an
+    amount tier alone.
+    """
+    query = select(_t).where(
+        _t.c.chain_id == chain_id,
+        _t.c.status != TransferStatus.ORPHANED.value,
+        _t.c.block_number.between(span.first, span.last),
+    )
+    return [_record(row) for row in await conn.execute(query)]
+
+
 async def canonical_above(conn: AsyncConnection, chain_id: ChainId, height: int) -> list[TransferRecord]:
     """Detected and final transfers strictly above a height, lowest first."""
     query = (
@@ -146,6 +158,23 @@ async def final_of(conn: AsyncConnection, chain_id: ChainId, hashes: Iterable[Tx
         )
         found += [_record(row) for row in await conn.execute(query)]
     return found
+
+
+async def waiting(conn: AsyncConnection, chain_id: ChainId, limit: int) -> list[TransferRecord]:
+    """Provisional payments of invoices that are paid in full, lowest first, at most `limit`."""
+    i = schema.invoices
+    query = (
+        select(_t)
+        .join(i, i.c.id == _t.c.invoice_id)
+        .where(
+            _t.c.chain_id == chain_id,
+            _t.c.status == TransferStatus.DETECTED.value,
+            i.c.status == InvoiceStatus.PROCESSING.value,
+        )
+        .order_by(_t.c.block_number, _t.c.log_index)
+        .limit(limit)
+    )
+    return [_record(row) for row in await conn.execute(query)]
 
 
 async def has_detected(conn: AsyncConnection, chain_id: ChainId) -> bool:

@@ -30,6 +30,7 @@ from settler.domain.invoices import Invoice, Match, TransferRecord
 from settler.domain.money import parse_amount
 from settler.domain.operator import By
 from settler.domain.settlement import InvoicePolicy
+from settler.stages.early import Early
 from settler.stages.effects import Reporter
 from settler.stages.expire import Expire
 from settler.stages.opening import open_chain
@@ -191,7 +192,7 @@ class World:
             self.chains[name] = remade
 
     def _made(self, setup: ChainSetup, chain: SimulatedChain, readers: list[SimulatedReader]) -> ChainWorld:
-        judgement = Judgement(policy=self.policy, reading={setup.name: {"finality": str(setup.finality)}})
+        judgement = self._judgement({**{n: c.setup for n, c in self.chains.items()}, setup.name: setup})
         reporter = Reporter(self.counted, chain=setup.name, tokens=setup.tokens)
         monotonic = self.clock.monotonic
         pool = Pool(
@@ -203,6 +204,14 @@ class World:
         watch = Watch(chain=setup, pool=pool, db=self.db, clock=self.clock, judgement=judgement, reporter=reporter)
         settle = Settle(chain=setup, pool=pool, db=self.db, clock=self.clock, judgement=judgement, reporter=reporter)
         return ChainWorld(setup=setup, chain=chain, readers=readers, providers=pool, watch=watch, settle=settle)
+
+    def _judgement(self, setups: Mapping[str, ChainSetup]) -> Judgement:
+        return Judgement(
+            policy=self.policy,
+            reading={name: {"finality": str(setup.finality)} for name, setup in setups.items()},
+            tiers={name: setup.tiers for name, setup in setups.items() if setup.tiers},
+            version="sha256:test",
+        )
 
     @property
     def it(self) -> ChainWorld:
@@ -311,6 +320,19 @@ class World:
     def by(self, reason: str = "looked at it", *, who: str = "ada") -> By:
         return By(who=who, reason=reason, now=self.clock.now())
 
+    async def early(self, on: str | None = None) -> None:
+        """Ticks the stage of amount tiers until it has nothing more to do."""
+        c = self.chains[on] if on else self.it
+        stage = Early(
+            chain=c.setup,
+            pool=c.providers,
+            db=self.db,
+            clock=self.clock,
+            judgement=self._judgement({n: each.setup for n, each in self.chains.items()}),
+            reporter=Reporter(self.counted, chain=c.setup.name, tokens=c.setup.tokens),
+        )
+        await _until_idle(stage)
+
     async def expire(self) -> None:
         every = tuple(t for c in self.chains.values() for t in c.setup.tokens)
         stage = Expire(
@@ -364,7 +386,7 @@ class World:
             return int((await conn.execute(sa.select(sa.func.count()).select_from(table))).scalar_one())
 
 
-async def _until_idle(stage: Watch | Settle | Expire) -> None:
+async def _until_idle(stage: Watch | Settle | Early | Expire) -> None:
     for _ in range(500):
         if not (await stage.tick()).has_more:
             return

@@ -1,0 +1,170 @@
+"""Settles invoices of small amounts above the final height, as far as their tier allows (RULES.md section 1).
+
+    #  settled           tier "safe"     tier 2        head
+    #  .. 100 | 101 ..   140 | 141 ..    157 | 158     160
+
+A payment is read again as the second reading reads it: of as many providers as the quorum, proven and screened; only
+the height is another. Which tier applies is judged by all that is at stake for the invoice, never by one payment. The
+risk is accepted: when the second reading comes to these blocks and finds the payment elsewhere or not at all, it is
+taken back (`settle`), its settlement gets a reversal, and the chain goes on.
+
+While no invoice waits that a tier takes, nothing is asked of anybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from chains.errors import ChainError, NodeInconsistent
+from chains.model import BlockNumber, BlockSpan
+from chains.pool import Pool
+from chains.quorum import gist
+from settler.clock import Clock
+from settler.domain.finality import FinalityPolicy, Tier, tier_of
+from settler.domain.invoices import TransferRecord, TransferStatus
+from settler.domain.settlement import at_stake
+from settler.stages.agreement import Agreement
+from settler.stages.assessing import TIER, assess_invoices
+from settler.stages.effects import Reporter
+from settler.stages.examining import Examiner
+from settler.stages.looking import AskOn, Final, Look, Replaced, look, weigh
+from settler.stages.progress import Progress
+from settler.stages.recording import record
+from settler.stages.setup import ChainSetup, Judgement
+from settler.storage import chains, evidence, invoices, transfers
+from settler.storage.chains import ChainState
+from settler.storage.engine import Database
+
+PAYMENTS_MAX = 500
+"""Looked at in one tick, lowest block first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Waiting:
+    payment: TransferRecord
+    tier: Tier
+
+
+class Early:
+    """Of one chain that has tiers. `tick` may be killed anywhere: facts are one transaction, and there is no cursor."""
+
+    def __init__(
+        self,
+        *,
+        chain: ChainSetup,
+        pool: Pool,
+        db: Database,
+        clock: Clock,
+        judgement: Judgement,
+        reporter: Reporter,
+    ) -> None:
+        self._chain = chain
+        self._pool = pool
+        self._db = db
+        self._clock = clock
+        self._judgement = judgement
+        self._reporter = reporter
+        self._examiner = Examiner(chain=chain, pool=pool, db=db, clock=clock)
+
+    async def tick(self) -> Progress:
+        """Raises `ChainError`, `CursorMoved`, `StorageUnavailable`; nothing is written then."""
+        async with self._db.read() as conn:
+            state = await chains.get(conn, self._chain.chain_id)
+            assert state is not None and state.is_started, f"{self._chain.name} was not opened"
+            found = [] if state.is_halted else await transfers.waiting(conn, state.chain_id, PAYMENTS_MAX)
+            waiting = await self._within_tiers(conn, found)
+        if not waiting:
+            return Progress(has_more=False, facts={"waiting": 0})
+        heights = {w.tier.policy: await self._height(w.tier.policy, state) for w in waiting}
+        due = [w for w in waiting if w.payment.block_number <= (heights[w.tier.policy] or -1)]
+        if not due:
+            return Progress(has_more=False, facts={"waiting": len(waiting)})
+        return await self._settle(state, due)
+
+    async def _within_tiers(self, conn: AsyncConnection, found: Sequence[TransferRecord]) -> list[_Waiting]:
+        ids = {t.invoice_id for t in found if t.invoice_id is not None}
+        owners = await invoices.get_many(conn, ids)
+        paid = await transfers.of_invoices(conn, ids)
+        tiers = {
+            id_: tier_of(self._chain.tiers, at_stake(invoice, paid[id_]), invoice.scale)
+            for id_, invoice in owners.items()
+        }
+        return [
+            _Waiting(payment=t, tier=tier)
+            for t in found
+            if t.invoice_id is not None and (tier := tiers[t.invoice_id]) is not None
+        ]
+
+    async def _height(self, policy: FinalityPolicy, state: ChainState) -> BlockNumber | None:
+        """Up to where the policy allows settling, as a quorum shows it."""
+        chain, settled = replace(self._chain, finality=policy), state.settled
+        looks: dict[str, Look] = {}
+        while True:
+            try:
+                answers = await self._pool.ask(
+                    lambda reader: look(reader, chain, settled),
+                    count=max(1, chain.quorum - len(looks)),
+                    but_not=tuple(looks),
+                    is_needed=True,
+                )
+            except ChainError:
+                if len(looks) < chain.quorum:
+                    raise
+                answers = []
+            looks |= {answer.source: answer.value for answer in answers}
+            has_others = bool(answers) and len(looks) < len(self._pool.names)
+            seen = weigh(looks, chain=chain, settled=settled, has_others=has_others)
+            match seen:
+                case AskOn():
+                    continue
+                case Replaced():
+                    raise NodeInconsistent(f"another block is shown at the settled height {settled.number}")
+                case Final():
+                    return seen.number
+                case _:
+                    assert_never(seen)
+
+    async def _settle(self, state: ChainState, due: Sequence[_Waiting]) -> Progress:
+        """Reads the blocks of the payments again, and makes final those that a quorum shows."""
+        numbers = [w.payment.block_number for w in due]
+        span = BlockSpan(first=min(numbers), last=min(max(numbers), BlockNumber(min(numbers) + self._pool.width - 1)))
+        async with self._db.read() as conn:
+            query = self._chain.query(await chains.watched(conn))
+        asked = Agreement(
+            self._pool,
+            lambda reader: reader.read_span(span, query),
+            quorum=self._chain.quorum,
+            gist=gist,
+            what=f"blocks {span}",
+            reaching=span.last,
+        )
+        believed = await asked.reached()
+        tiers: Mapping[object, Tier] = {w.payment.identity: w.tier for w in due}
+        read = replace(believed.value, transfers=tuple(t for t in believed.value.transfers if t.identity in tiers))
+        proofs = await self._examiner.evidence(believed.value, query, believed.sources)
+        now = self._clock.now()
+        async with self._db.write() as conn:
+            # nothing of it moves: it is only to be as it was
+            await chains.advance(conn, state, now=now, guard=("settled_number", "settled_hash", "halted_at"))
+            held = await transfers.by_identity(conn, (t.identity for t in read.transfers))
+            known = {i: t for i, t in held.items() if t.status is TransferStatus.DETECTED and t.invoice_id is not None}
+            await transfers.save(
+                conn,
+                [replace(t, evidence={**t.evidence, TIER: str(tiers[i].up_to)}) for i, t in known.items()],
+            )
+            read = replace(read, transfers=tuple(t for t in read.transfers if t.identity in known))
+            recorded = await record(
+                conn, read, status=TransferStatus.FINAL, missing=(), policy=self._judgement.policy, now=now
+            )
+            await evidence.add(conn, recorded.finalized, proofs, now=now)
+            assessed = await assess_invoices(conn, recorded.touched, self._judgement, now=now)
+        self._reporter.recorded(recorded, now)
+        self._reporter.assessed(assessed, 0.0)
+        return Progress(
+            has_more=len(due) > len(recorded.finalized) > 0,
+            facts={"span": str(span), "final": len(recorded.finalized), "settled": len(assessed.settled)},
+        )
