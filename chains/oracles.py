@@ -13,7 +13,6 @@ from chains.model import Address, Price
 
 LATEST_ROUND_DATA = bytes.fromhex("feaf968c")
 DECIMALS = bytes.fromhex("313ce567")
-PAUSED = bytes.fromhex("5c975abb")
 IS_SANCTIONED = bytes.fromhex("df592f7d")
 _WORD = 32
 _MAX_DECIMALS = 36
