@@ -73,6 +73,7 @@ def _evidence_of(payment: SettledPayment, render: Render) -> Json:
         "read_at": None if stored is None else time_text(stored.read_at),
         "proof": proof,
         "proof_failure": None if given is None else given.failure,
+        "flags": {} if given is None else {reason.value: why for reason, why in given.flags.items()},
         "is_transaction_proven": None if proof is None else proof.get("transaction_path") is not None,
         "not_shown": _not_shown(proof),
     }

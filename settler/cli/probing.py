@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from chains.address import to_checksum
 from chains.errors import BlockNotFound, ChainError, MethodUnsupported, NodeInconsistent, RangeTooWide, Rejected
-from chains.model import Address, BlockNumber, BlockRef, BlockSpan, LogQuery, Tag, Token
+from chains.model import Address, BlockNumber, BlockRef, BlockSpan, ContractCall, LogQuery, Tag, Token
+from chains.oracles import DECIMALS, LATEST_ROUND_DATA, is_sanctioned_call, read_flag, read_price
 from chains.proof import Unprovable, profile_of, prove_block
 from chains.reader import ChainReader, ProviderReader
 from settler.config import ChainSettings
 from settler.domain.finality import ByTag, TagFault, tag_fault
+from settler.domain.money import format_amount
+from settler.domain.risks import against_price
 from settler.runtime.setups import tag_stuck_after_s
 from settler.stages.opening import token_problem
 
@@ -59,6 +62,12 @@ async def findings(chain: ChainSettings, reader: ProviderReader, *, now: datetim
         ("log range", _log_range(chain, reader, head)),
         ("receipts", _receipts(chain, reader, head)),
         *((f"token {token.symbol}", _token(reader, token)) for token in chain.tokens),
+        *(
+            (f"price feed {token.symbol}", _price_feed(chain, reader, token, head))
+            for token in chain.tokens
+            if token.address in chain.price_feeds
+        ),
+        *([] if chain.sanctions_oracle is None else [("sanctions", _sanctions(reader, chain.sanctions_oracle))]),
     ]
     return found + [await _asked(check, answer) for check, answer in questions]
 
@@ -162,6 +171,29 @@ async def _token(reader: ChainReader, token: Token) -> Finding:
         return _wrong(check, problem)
     shown = f"{facts.symbol or '(no symbol)'}, {facts.decimals} decimals, {to_checksum(token.address)}"
     return _ok(check, shown) if token.is_symbol_known else _note(check, f"{shown}: no source says what its symbol is")
+
+
+async def _price_feed(chain: ChainSettings, reader: ChainReader, token: Token, head: BlockRef) -> Finding:
+    """As it is judged before a payment settles."""
+    check, feed = f"price feed {token.symbol}", chain.price_feeds[token.address]
+    calls = [ContractCall(to=feed.address, data=data) for data in (LATEST_ROUND_DATA, DECIMALS)]
+    price = read_price(*await reader.contract_calls(calls))
+    max_age = timedelta(seconds=feed.max_age_s)
+    against = against_price(price, floor=chain.depeg_floor, max_age=max_age, now=head.time)
+    if price is None or against is not None:
+        return _wrong(
+            check, f"{against}: every payment in {token.symbol} would be held; see {to_checksum(feed.address)}"
+        )
+    return _ok(check, f"{format_amount(price.answer, price.decimals)}, of {price.updated_at.isoformat()}")
+
+
+async def _sanctions(reader: ChainReader, oracle: Address) -> Finding:
+    (answer,) = await reader.contract_calls([ContractCall(to=oracle, data=is_sanctioned_call(_NOBODY))])
+    if read_flag(answer) is None:
+        return _wrong(
+            "sanctions", f"{to_checksum(oracle)} does not answer isSanctioned(address): every payment would be held"
+        )
+    return _ok("sanctions", to_checksum(oracle))
 
 
 def _ok(check: str, detail: str) -> Finding:

@@ -68,8 +68,8 @@ def requested(to: bytes, amount: int, key: bytes, *, token: bytes = USDC, proxy:
 
 
 def charged(payment: bytes, amount: int, fee_bps: int, *, escrow: bytes = ESCROW) -> RawLog:
-    info = [ANN, ANN, SHOP, USDC, amount, 0, 0, 0, 0, fee_bps, FEES, 7]
-    data = b"".join(map(word, [*info, amount, STORE, fee_bps, FEES]))
+    info: list[int | bytes] = [ANN, ANN, SHOP, USDC, amount, 0, 0, 0, 0, fee_bps, FEES, 7]
+    data = b"".join([word(each) for each in [*info, amount, STORE, fee_bps, FEES]])
     return RawLog(escrow, (PAYMENT_CHARGED, payment), data)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from chains import registry
+from chains.address import to_checksum
 from chains.errors import MethodUnsupported, RangeTooWide, Rejected
 from chains.evm import EvmReader
 from chains.model import (
@@ -24,11 +26,13 @@ from chains.model import (
     Token,
     TokenFacts,
 )
+from chains.oracles import LATEST_ROUND_DATA
 from chains.replies import Call
 from chains.rpc import RpcProvider
 from chains.simulated import SimFaults, SimulatedChain, SimulatedReader
 from settler.cli.probing import findings
 from settler.config import ChainSettings
+from settler.config.chain import PriceFeedSettings
 from settler.devchain import deploy_token, mine
 from tests.cli.conftest import CONFIG, TOKEN, Shell
 from tests.config.samples import BASE, PRIVATE, read
@@ -241,3 +245,32 @@ def test_check__on_a_real_node(settler: Shell) -> None:
             assert await asyncio.to_thread(main, ["check", "--json"]) == 1
 
     asyncio.run(scene())
+
+
+FEED, ORACLE = Address(b"\xfe" * 20), Address(b"\x0a" * 20)
+
+
+def with_feed(settings: ChainSettings) -> ChainSettings:
+    feed = PriceFeedSettings(address=FEED, max_age_s=3_600)
+    return replace(settings, price_feeds={settings.tokens[0].address: feed}, sanctions_oracle=ORACLE)
+
+
+async def test_findings__feed_and_sanctions_list_that_answer__are_shown(
+    acme: ChainSettings, chain: SimulatedChain
+) -> None:
+    updated_at = int(chain.head.time.timestamp())
+    data = b"".join(n.to_bytes(32) for n in (1, 99_990_000, updated_at, updated_at, 1))
+    chain.set_contract(FEED, lambda asked: data if asked == LATEST_ROUND_DATA else (8).to_bytes(32))
+    chain.set_contract(ORACLE, lambda _: bytes(32))
+    found = await rows(with_feed(acme), SimulatedReader(chain))
+    assert found["price feed ACME"].startswith("ok: 0.9999, of 2026-01-01T")
+    assert found["sanctions"] == f"ok: {to_checksum(ORACLE)}"
+
+
+async def test_findings__feed_and_sanctions_list_that_do_not__would_hold_everything(
+    acme: ChainSettings, chain: SimulatedChain
+) -> None:
+    found = await rows(with_feed(acme), SimulatedReader(chain))
+    for check in ("price feed ACME", "sanctions"):
+        assert found[check].startswith("wrong: ")
+        assert "would be held" in found[check]

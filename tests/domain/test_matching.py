@@ -321,7 +321,7 @@ arrivals = st.builds(
 def test_match__any_candidates__one_that_may_take_it_or_none(
     arrival: Arrival, found: list[Invoice], same: bool, other: bool, shuffled: Any
 ) -> None:
-    flags = {"shares_address_same_asset": same, "shares_address_other_asset": other}
+    flags: dict[str, Any] = {"shares_address_same_asset": same, "shares_address_other_asset": other}
     result = matched(arrival, *found, **flags)
     again = list(found)
     shuffled.shuffle(again)

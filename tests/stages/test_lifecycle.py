@@ -532,7 +532,7 @@ async def test_first_reading_sees_a_payment_while_the_second_decides_without_it_
     invoice = await world.invoice()
     world.pay(invoice)
     world.mine(4)
-    settle, evidence = world.it.settle, world.it.settle._prover.evidence
+    settle, evidence = world.it.settle, world.it.settle._examiner.evidence
 
     async def slow(read: SpanRead, query: LogQuery, sources: tuple[str, ...]) -> object:
         monkeypatch.undo()
@@ -540,7 +540,7 @@ async def test_first_reading_sees_a_payment_while_the_second_decides_without_it_
         await world.watch()
         return await evidence(read, query, sources)
 
-    monkeypatch.setattr(settle._prover, "evidence", slow)
+    monkeypatch.setattr(settle._examiner, "evidence", slow)
     world.it.reader.faults = SimFaults(empty_logs_rate=1.0)
     await settle.tick()
     with pytest.raises(CursorMoved):

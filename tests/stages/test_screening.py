@@ -203,12 +203,13 @@ async def test_announcements__are_read_on_while_nobody_pays__in_bounded_pieces(d
     stage = Announced(chain=world.it.setup, pool=world.it.providers, db=db, clock=world.clock)
     await stage.tick()
     began = (await world.state()).risks_number
+    assert began is not None
     world.it.chain.announce(token().address, AnnouncementKind.UPGRADED, NEW_CODE)
     world.mine(50)
     await world.settle()
     assert not (await stage.tick()).has_more
     state = await world.state()
-    assert began is not None
+    assert state.risks_number is not None
     assert state.risks_number == state.settled_number
     assert state.risks_number - began <= SPAN_BLOCKS
     async with world.db.read() as conn:
