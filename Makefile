@@ -40,6 +40,17 @@ check: $(VENV) ## format, lint, types, import rules, unit and property tests: un
 test: check $(NODE) ## everything: `make check`, then the tests with anvil, PostgreSQL and the whole program
 	@$(BIN)/pytest -n $(WORKERS) --dist worksteal -m '$(SLOW) or hypothesis' $(PYTEST_ARGS)
 
+.PHONY: coverage
+coverage: $(VENV) ## branches of the pure core that its own tests leave out: none
+	@mkdir -p .coverage
+	@$(BIN)/coverage run -m pytest -p no:xdist tests/domain $(PYTEST_ARGS)
+	@$(BIN)/coverage report
+
+.PHONY: mutants
+mutants: .venv/.mutmut ## mutants of the pure core that its own tests let live (half an hour; results in mutants/)
+	@$(BIN)/mutmut run --max-children $(WORKERS)
+	@$(BIN)/mutmut export-cicd-stats
+
 .PHONY: format
 format: $(VENV) ## format the code and repair what the linter can repair
 	@$(BIN)/ruff check --quiet --fix-only $(CODE)
@@ -78,6 +89,10 @@ $(VENV): requirements.lock pyproject.toml
 		--only-binary :all: --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation \
 		--config-settings editable_mode=compat --editable .
+	@touch $@
+
+.venv/.mutmut: $(VENV)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --only-binary :all: 'mutmut>=3.8,<4'
 	@touch $@
 
 .venv/.uv: $(VENV)
