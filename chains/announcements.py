@@ -57,10 +57,9 @@ def _announcement(log: WireLog, span: BlockSpan, tokens: frozenset[Address]) -> 
     topics_ = [read_hash(topic, "log topic") for topic in log.topics]
     if token not in tokens or number not in span or not topics_ or topics_[0] not in KINDS or log.removed:
         raise NodeInconsistent("a log that was not asked for, or was removed, among a token's announcements")
-    size = max(0, len(log.data) - len("0x")) // 2
-    if size > _MAX_DATA_BYTES:
-        raise NodeInconsistent(f"an announcement with {size} bytes of data")
-    data = read_bytes(log.data, "log data", size)
+    # a contract may add what it likes: the known arguments come first
+    text = log.data[: len("0x") + 2 * _MAX_DATA_BYTES]
+    data = read_bytes(text, "log data", max(0, len(text) - len("0x")) // 2)
     # indexed or not, the arguments stand in the same order: Circle's proxy and EIP-1967 differ in nothing else
     words = [*topics_[1:], *(data[at : at + _WORD] for at in range(0, len(data) - _WORD + 1, _WORD))]
     kind = KINDS[topics_[0]]

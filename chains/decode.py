@@ -1,9 +1,10 @@
 """Raw headers and logs to `BlockRef` and `Transfer`, every field checked. Pure.
 
-A log becomes money later, so nothing is repaired here: a field that is not what the ERC-20 standard and the execution
-API say raises `NodeInconsistent`, and the whole reading is thrown away. Only three things are passed over, since they
-are no payments: ERC-721 transfers (the same topic0, the id as a fourth topic), transfers in an older form (parties in
-the data), and logs that belong to no transaction (hash zero, or the block's own hash: zkSync, Celo).
+A log becomes money later, so nothing is repaired here: a field that is not what the execution API says raises
+`NodeInconsistent`, and the whole reading is thrown away. Passed over is what a contract may emit and is no payment:
+ERC-721 transfers (the same topic0, the id as a fourth topic), transfers in an older form (parties in the data), amounts
+that are not one word, parties that are no addresses (one odd token must not stop its chain); and logs that belong to no
+transaction (hash zero, or the block's own hash: zkSync, Celo).
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ _TRANSFER_TOPIC_HEX = "0x" + TRANSFER_TOPIC.hex()
 _NO_TRANSACTION = bytes(32)
 _PADDING = bytes(12)
 _TRANSFER_TOPICS = 3
+_WORD = 32
 
 
 def block_ref(raw: WireHeader) -> BlockRef:
@@ -151,15 +153,19 @@ def _placed(log: WireLog, known: _Known) -> _Placed | None:
     block_hash = BlockHash(read_hash(log.block_hash, "log blockHash"))
     if tx_hash in (_NO_TRANSACTION, block_hash):
         return None
+    sender = _address(topics[1], "log topic 1")
+    data = read_bytes(log.data, "log data", max(0, len(log.data) - len("0x")) // 2)
+    if sender is None or len(data) != _WORD:
+        return None
     return _Placed(
         number,
         read_quantity(log.log_index, "log logIndex"),
         block_hash,
         tx_hash,
         token,
-        _address(topics[1], "log topic 1"),
+        sender,
         recipient,
-        BaseUnits(int.from_bytes(read_bytes(log.data, "log data", 32))),
+        BaseUnits(int.from_bytes(data)),
     )
 
 
@@ -176,12 +182,10 @@ def _wanted_recipient(topics: tuple[str, ...], known: _Known) -> Address | None:
     return recipient
 
 
-def _address(topic: str, field: str) -> Address:
-    """The address in a topic: 12 zero bytes, then its 20."""
-    word = read_bytes(topic, field, 32)
-    if not word.startswith(_PADDING):
-        raise NodeInconsistent(f"{field}: an address with dirty padding")
-    return Address(word[12:])
+def _address(topic: str, field: str) -> Address | None:
+    """The address in a topic: 12 zero bytes, then its 20; `None` for a word that is no address."""
+    word = read_bytes(topic, field, _WORD)
+    return Address(word[12:]) if word.startswith(_PADDING) else None
 
 
 def _check_places(placed: list[_Placed]) -> None:

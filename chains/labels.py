@@ -5,9 +5,9 @@ credited. So every kind is joined to one transfer by what both must share:
 
     EIP-3009      AuthorizationUsed(authorizer, nonce)    by the token: its next transfer from the authorizer
     ERC-7699      TransferReference(reference)            by the token: its next transfer
-    TIP-20        TransferWithMemo(…, amount, memo)       by the token: the k-th for the k-th equal transfer
-    Request       TransferWithReferenceAndFee(…)          by a known proxy: the k-th for the k-th transfer of its token
-                                                          and amount to its recipient; names keccak-256 of a reference
+    TIP-20        TransferWithMemo(…, amount, memo)       by the token: the equal transfer next to it, before it if any
+    Request       TransferWithReferenceAndFee(…)          by a known proxy: likewise, of its token and amount to its
+                                                          recipient; names keccak-256 of a reference
     commerce      PaymentCharged, PaymentCaptured         by a known escrow: the next transfer of the amount less a fee
 
 A label that joins to nothing names nothing: Paxos' batches emit AuthorizationAlreadyUsed and move no money, anyone may
@@ -118,8 +118,16 @@ def _announced(at: int, log: RawLog, sources: LabelSources) -> _Named | None:
             words = _words(log.data, 3)
             if words is None:
                 return None
-            net = _net(words[0], words[1])
-            return _named(at, LabelKind.COMMERCE, payment, log.address, lambda m: m.amount == net)
+            net, fees = _net(words[0], words[1]), words[2][12:]
+            has_fee = net != int.from_bytes(words[0])
+            return _named(
+                at,
+                LabelKind.COMMERCE,
+                payment,
+                log.address,
+                # the fee goes out first, and may be as much as the rest
+                lambda m: m.amount == net and not (has_fee and m.recipient == fees),
+            )
         case _:
             return None
 
@@ -143,7 +151,8 @@ def _counted(logs: Sequence[RawLog], moved: Sequence[_Moved], sources: LabelSour
     for m in moved:
         by_movement[m.token, m.sender, m.recipient, m.amount].append(m.at)
         by_recipient[m.token, m.recipient, m.amount].append(m.at)
-    for log in logs:
+    claimed: set[tuple[LabelKind, int]] = set()
+    for place, log in enumerate(logs):
         match log.topics:
             case (topic, sender, recipient, memo) if topic == TRANSFER_WITH_MEMO and len(log.data) == _WORD:
                 key, kind = memo, LabelKind.MEMO
@@ -156,10 +165,17 @@ def _counted(logs: Sequence[RawLog], moved: Sequence[_Moved], sources: LabelSour
                 equal = by_recipient[words[0][12:], words[1][12:], int.from_bytes(words[2])]
             case _:
                 continue
-        if equal:
-            at = equal.pop(0)
+        at = _nearest([each for each in equal if (kind, each) not in claimed], place)
+        if at is not None:
+            claimed.add((kind, at))
             if key != _NOTHING:
                 yield at, Label(kind=kind, key=key)
+
+
+def _nearest(places: Sequence[int], to: int) -> int | None:
+    """The last place before, else the first behind."""
+    before = [at for at in places if at < to]
+    return before[-1] if before else next(iter(places), None)
 
 
 def _moved(at: int, log: RawLog) -> _Moved | None:

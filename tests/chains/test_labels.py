@@ -151,6 +151,20 @@ def test_request__that_moves_something_else__names_nothing(event: RawLog) -> Non
     assert found(moved(ANN, SHOP, 5), event) == {}
 
 
+def test_request__after_an_equal_plain_transfer__names_the_one_it_made() -> None:
+    """Found by trying: in one bundle somebody paid plainly, then another through the proxy; the first one's money was
+    taken for the second one's."""
+    logs = [moved(BOB, SHOP, 5), moved(ANN, SHOP, 5), requested(SHOP, 5, ONE), moved(BOB, SHOP, 5)]
+    assert found(*logs) == {1: [("request", ONE)]}
+    assert found(requested(SHOP, 5, ONE), *logs[:2]) == {1: [("request", ONE)]}
+
+
+def test_capture__fee_of_half__names_what_the_receiver_got() -> None:
+    logs = [captured(ONE, 1_000, 5_000), moved(STORE, FEES, 500), moved(STORE, SHOP, 500)]
+    assert found(*logs) == {2: [("commerce", ONE)]}
+    assert found(captured(ONE, 1_000, 0), moved(STORE, FEES, 1_000)) == {1: [("commerce", ONE)]}
+
+
 def test_charge__names_what_the_store_pays_out_after_its_fee() -> None:
     logs = [charged(ONE, 10_001, 100), moved(ANN, STORE, 10_001), moved(STORE, FEES, 100), moved(STORE, SHOP, 9_901)]
     assert found(*logs) == {3: [("commerce", ONE)]}

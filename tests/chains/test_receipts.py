@@ -126,7 +126,7 @@ async def test_read_block_by_receipts__receipt_of_no_transaction__is_passed_over
         ),
         pytest.param([receipt("a", log(6, tx="a", blockNumber="0x7")), *RECEIPTS[1:]], id="a log of another height"),
         pytest.param([receipt("a", log(6, tx="a", removed=True)), *RECEIPTS[1:]], id="a removed log"),
-        pytest.param([receipt("a", log(6, tx="a", data="0x")), *RECEIPTS[1:]], id="a log without an amount"),
+        pytest.param([receipt("a", log(6, tx="a", data="0xzz")), *RECEIPTS[1:]], id="a log with no hex for its amount"),
         pytest.param([receipt("a", log(6, tx="a"), log(6, tx="a")), *RECEIPTS[1:]], id="a log twice"),
         pytest.param([{}], id="of another shape"),
         pytest.param({}, id="no list"),

@@ -22,7 +22,7 @@ def test_compile__gives_the_artifacts_again(tmp_path: Path) -> None:
     node = shutil.which("node", path=search)
     assert node is not None, "no node: run `make anvil`"
 
-    subprocess.run([node, str(PACKAGE / "compile.mjs"), str(tmp_path)], check=True, timeout=60)
+    subprocess.run([node, str(PACKAGE / "compile.mjs"), str(tmp_path)], check=True, timeout=100)
 
     committed = {path.name: path.read_bytes() for path in (PACKAGE / "artifacts").iterdir()}
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == committed
