@@ -12,11 +12,12 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from settler.api.auth import authenticate, everybody
 from settler.api.body import MAX_BODY_BYTES
-from settler.api.call import AuthMode, Call, Handler, Services
+from settler.api.call import AuthMode, Call, Handler, Operator, Services
 from settler.api.errors import problems_middleware
-from settler.api.routes import chains, events, invoices, settlements, transfers, webhooks
+from settler.api.routes import chains, events, holds, invoices, qr, settlements, transfers, webhooks
 from settler.api.routes.probes import Probes
 from settler.clock import Clock
+from settler.domain.deposits import POOL_ONLY, DepositPolicy
 from settler.domain.drafting import Catalog, InvoiceDefaults
 from settler.health import Health
 from settler.metrics import Metrics
@@ -36,9 +37,17 @@ ROUTES: tuple[tuple[str, str, Scope, Handler], ...] = (
     ("POST", "/v1/invoices", Scope.WRITE, invoices.create_invoice),
     ("GET", "/v1/invoices", Scope.READ, invoices.list_invoices),
     ("GET", "/v1/invoices/{id}", Scope.READ, invoices.show_invoice),
+    ("GET", "/v1/invoices/{id}/qr.svg", Scope.READ, qr.show_code),
     ("POST", "/v1/invoices/{id}/cancel", Scope.WRITE, invoices.cancel_invoice),
+    ("POST", "/v1/invoices/{id}/mark", Scope.OPERATE, invoices.mark_invoice),
     ("GET", "/v1/transfers", Scope.READ, transfers.list_transfers),
     ("GET", "/v1/transfers/{id}", Scope.READ, transfers.show_transfer),
+    ("POST", "/v1/transfers/{id}/assign", Scope.OPERATE, transfers.assign_transfer),
+    ("POST", "/v1/transfers/{id}/dismiss", Scope.OPERATE, transfers.dismiss_transfer),
+    ("POST", "/v1/holds", Scope.OPERATE, holds.place_hold),
+    ("GET", "/v1/holds", Scope.READ, holds.list_holds),
+    ("GET", "/v1/holds/{id}", Scope.READ, holds.show_hold),
+    ("POST", "/v1/holds/{id}/release", Scope.OPERATE, holds.release_hold),
     ("GET", "/v1/settlements", Scope.READ, settlements.list_settlements),
     ("GET", "/v1/settlements/{id}", Scope.READ, settlements.show_settlement),
     ("GET", "/v1/settlements/{id}/evidence", Scope.READ, settlements.show_evidence),
@@ -60,12 +69,14 @@ def make_app(
     clock: Clock,
     catalog: Catalog,
     defaults: InvoiceDefaults,
+    operator: Operator,
     auth: AuthMode,
     metrics: Metrics,
     health: Health,
     providers: Callable[[], Sequence[Mapping[str, Any]]] | None,
     entropy: Callable[[int], bytes],
     allow_private_webhooks: bool,
+    deposits: DepositPolicy = POOL_ONLY,
 ) -> web.Application:
     """The API over an open, migrated database. Starts nothing and closes nothing of what it is given.
 
@@ -77,12 +88,14 @@ def make_app(
         clock=clock,
         catalog=catalog,
         defaults=defaults,
+        operator=operator,
         auth=auth,
         metrics=metrics,
         health=health,
         providers=providers,
         entropy=entropy,
         allow_private_webhooks=allow_private_webhooks,
+        deposits=deposits,
     )
     app = web.Application(middlewares=[problems_middleware], client_max_size=MAX_BODY_BYTES)
     for method, path, scope, handler in ROUTES:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from settler.api.auth import Caller
 from settler.api.errors import not_found
 from settler.api.invalid import validate_query
 from settler.clock import Clock
+from settler.domain.deposits import POOL_ONLY, DepositPolicy
 from settler.domain.drafting import Catalog, InvalidRequest, InvoiceDefaults
 from settler.domain.errors import InvalidInput
-from settler.domain.ids import looks_like_id
+from settler.domain.ids import HoldId, InvoiceId, TransferId, looks_like_id
+from settler.domain.invoices import Invoice, TransferRecord
+from settler.domain.operator import By, Decided
+from settler.domain.records import Hold, Settlement
 from settler.health import Health
 from settler.metrics import Metrics
 from settler.storage.engine import Database
@@ -24,12 +30,28 @@ AuthMode = Literal["keys", "none"]
 M = TypeVar("M", bound=BaseModel)
 
 
+class Operator(Protocol):
+    """What an operator may decide; `settler.stages.operating.Operating` is one. Each in the transaction it is given;
+    raises `NotFound` and `Conflict`.
+    """
+
+    async def assign(
+        self, conn: AsyncConnection, id_: TransferId, invoice_id: InvoiceId, by: By
+    ) -> Decided[TransferRecord]: ...
+    async def dismiss(self, conn: AsyncConnection, id_: TransferId, by: By) -> TransferRecord: ...
+    async def cancel(self, conn: AsyncConnection, id_: InvoiceId, by: By) -> Invoice: ...
+    async def mark(self, conn: AsyncConnection, id_: InvoiceId, by: By) -> Decided[Invoice]: ...
+    async def place_hold(self, conn: AsyncConnection, invoice_id: InvoiceId, by: By) -> Hold: ...
+    async def release_hold(self, conn: AsyncConnection, id_: HoldId, by: By) -> Decided[Hold]: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     db: Database
     clock: Clock
     catalog: Catalog
     defaults: InvoiceDefaults
+    operator: Operator
     auth: AuthMode
     """`none`: whoever reaches the port may do everything; for loopback."""
     metrics: Metrics
@@ -39,6 +61,8 @@ class Services:
     entropy: Callable[[int], bytes]
     """That many bytes from a secure source."""
     allow_private_webhooks: bool
+    deposits: DepositPolicy = POOL_ONLY
+    """Where the addresses of invoices without `pay_to` come from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +70,18 @@ class Call:
     request: web.Request
     services: Services
     caller: Caller
+
+    def by(self, reason: str) -> By:
+        return By(who=self.caller.name, reason=reason, now=self.services.clock.now())
+
+    def count_settled(self, settled: Iterable[Settlement]) -> None:
+        """To the metrics, once it is committed."""
+        for settlement in settled:
+            by_token: Counter[tuple[str, str]] = Counter()
+            for line in settlement.lines:
+                by_token[line.chain, line.token] += line.amount_settled
+            for (chain, token), amount_base in by_token.items():
+                self.services.metrics.settled(chain, token, amount_base)
 
     def query(self, model: type[M]) -> M:
         """The query string as `model`. Raises `InvalidRequest` with all that is wrong, unknown names too."""

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, JsonValue
 
 from chains.address import parse_address
+from settler.domain.drafting import REFERENCE_BYTES_MAX, REFERENCE_BYTES_MIN, parse_reference
 from settler.domain.errors import InvalidInput
 from settler.domain.money import parse_positive
 
@@ -63,6 +64,14 @@ def _checksummed(text: str) -> str:
     return text
 
 
+def _onchain_reference(text: str) -> str:
+    try:
+        parse_reference(text)
+    except InvalidInput as error:
+        raise ValueError(error.problem) from error
+    return text
+
+
 def _bounded(metadata: dict[str, JsonValue]) -> dict[str, JsonValue]:
     if len(metadata) > METADATA_KEYS:
         raise ValueError(f"has {len(metadata)} keys; at most {METADATA_KEYS} are kept")
@@ -103,6 +112,16 @@ ChecksummedAddress = Annotated[
         examples=["0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"],
     ),
     AfterValidator(_checksummed),
+]
+OnchainReference = Annotated[
+    str,
+    Field(
+        max_length=1_000,
+        description=f"What a payment carries on chain, {REFERENCE_BYTES_MIN} to {REFERENCE_BYTES_MAX} bytes in 0x-hex, "
+        "where match is reference; left out: one is made",
+        examples=["0xa0098add01acc736"],
+    ),
+    AfterValidator(_onchain_reference),
 ]
 Metadata = Annotated[
     dict[str, JsonValue],

@@ -19,14 +19,41 @@ from settler.api.fields import (
     Merchant,
     Metadata,
     Name,
+    OnchainReference,
     Reason,
     Reference,
     without_controls,
 )
-from settler.domain.drafting import MAX_EXPIRES_IN_S, MAX_OPTIONS, InvoiceRequest, OptionRequest
+from settler.domain.drafting import MAX_EXPIRES_IN_S, MAX_OPTIONS, InvoiceRequest, OptionRequest, parse_reference
 from settler.domain.events import EventType
-from settler.domain.invoices import DEFAULT_MERCHANT, Match
+from settler.domain.ids import looks_like_id
+from settler.domain.invoices import DEFAULT_MERCHANT, InvoiceStatus, Match
 from settler.webhook.guard import URL_CHARS
+
+
+def _said(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is empty; say why, it is kept in the audit log")
+    return text
+
+
+def _invoice_id(text: str) -> str:
+    if not looks_like_id(text, "inv"):
+        raise ValueError(f"{text!r} is no invoice id; they are inv_ and 26 characters")
+    return text
+
+
+def _settled(text: str) -> str:
+    if text == InvoiceStatus.CANCELED.value:
+        raise ValueError(f"{text!r} is not marked; use POST /v1/invoices/{{id}}/cancel, or settler invoice cancel")
+    if text != InvoiceStatus.SETTLED.value:
+        raise ValueError(f'{text!r} cannot be marked; only "settled" can, every other status follows from payments')
+    return text
+
+
+Why = Annotated[Reason, AfterValidator(_said)]
+"""A reason that has to be given."""
+InvoiceIdText = Annotated[Name, Field(description="Id of an invoice", examples=["inv_…"]), AfterValidator(_invoice_id)]
 
 
 class OptionCreate(BaseModel):
@@ -36,8 +63,15 @@ class OptionCreate(BaseModel):
 
     chain: Annotated[Name, Field(description="A configured chain's name", examples=["base"])]
     token: Annotated[Name, Field(description="Symbol of a token configured on it", examples=["USDC"])]
-    pay_to: ChecksummedAddress | None = None
+    pay_to: Annotated[
+        ChecksummedAddress | None,
+        Field(description="Address to be paid; left out: a deposit address of the invoice's own"),
+    ] = None
     match: Match = Match.ADDRESS
+    reference: OnchainReference | None = None
+    payer: Annotated[
+        ChecksummedAddress | None, Field(description="Who will pay, where match is payer (or reference)")
+    ] = None
 
     def to_request(self) -> OptionRequest:
         return OptionRequest(
@@ -45,6 +79,8 @@ class OptionCreate(BaseModel):
             token=self.token,
             pay_to=None if self.pay_to is None else parse_address(self.pay_to),
             match=self.match,
+            reference=None if self.reference is None else parse_reference(self.reference),
+            payer=None if self.payer is None else parse_address(self.payer),
         )
 
 
@@ -80,6 +116,53 @@ class InvoiceCancel(BaseModel):
     model_config = MODEL
 
     reason: Reason = ""
+
+
+class InvoiceMark(BaseModel):
+    """`POST /v1/invoices/{id}/mark`."""
+
+    model_config = MODEL
+
+    status: Annotated[
+        Name,
+        Field(description="What it counts as; only `settled`", examples=["settled"]),
+        AfterValidator(_settled),
+    ]
+    reason: Why
+
+
+class TransferAssign(BaseModel):
+    """`POST /v1/transfers/{id}/assign`."""
+
+    model_config = MODEL
+
+    invoice_id: InvoiceIdText
+    reason: Why
+
+
+class TransferDismiss(BaseModel):
+    """`POST /v1/transfers/{id}/dismiss`."""
+
+    model_config = MODEL
+
+    reason: Why
+
+
+class HoldCreate(BaseModel):
+    """`POST /v1/holds`: a hold of the operator's own."""
+
+    model_config = MODEL
+
+    invoice_id: InvoiceIdText
+    reason: Why
+
+
+class HoldRelease(BaseModel):
+    """`POST /v1/holds/{id}/release`."""
+
+    model_config = MODEL
+
+    reason: Why
 
 
 class EndpointCreate(BaseModel):

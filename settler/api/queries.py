@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from enum import StrEnum
 from typing import Annotated, ClassVar, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, field_validator, model_validator
@@ -18,6 +19,7 @@ from settler.domain.invoices import (
     TransferStatus,
     UnmatchedReason,
 )
+from settler.domain.settlement import HoldReason
 
 MAX_LIMIT = 200
 DEFAULT_LIMIT = 50
@@ -80,6 +82,28 @@ class SettlementQuery(ListQuery):
     id_prefix = "stl"
     invoice_id: Name | None = None
     merchant: Merchant | None = None
+
+
+class HoldStatus(StrEnum):
+    """Which holds are listed."""
+
+    HELD = "held"
+    """Those that stop a settlement now."""
+    RELEASED = "released"
+    ALL = "all"
+
+
+class HoldQuery(ListQuery):
+    id_prefix = "hld"
+    status: HoldStatus = HoldStatus.HELD
+    reason: HoldReason | None = None
+    invoice_id: Name | None = None
+    merchant: Merchant | None = None
+
+    @property
+    def stands(self) -> bool | None:
+        """As `storage.holds.find` takes it."""
+        return None if self.status is HoldStatus.ALL else self.status is HoldStatus.HELD
 
 
 class EventQuery(ListQuery):

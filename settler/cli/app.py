@@ -8,15 +8,21 @@ import typer
 
 from settler import __version__
 from settler.cli import (
+    addresses,
     api_keys,
+    audit,
     bench,
     chains,
     check,
     daemon,
+    export,
+    holds,
     invoices,
+    ledger,
     reconcile,
     rescan,
     settlements,
+    tokens,
     transfers,
     webhooks,
 )
@@ -51,10 +57,16 @@ app.command("migrate")(daemon.migrate)
 app.command("check")(check.check)
 app.command("reconcile")(reconcile.reconcile)
 app.command("rescan")(rescan.rescan)
+app.command("export")(export.export)
 app.add_typer(invoices.app, name="invoice")
+app.add_typer(addresses.app, name="address")
 app.add_typer(transfers.app, name="transfer")
 app.add_typer(settlements.app, name="settlement")
+app.add_typer(holds.app, name="hold")
 app.add_typer(chains.app, name="chain")
+app.add_typer(tokens.app, name="token")
 app.add_typer(webhooks.app, name="webhook")
 app.add_typer(api_keys.app, name="api-key")
+app.add_typer(ledger.app, name="ledger")
+app.add_typer(audit.app, name="audit")
 app.add_typer(bench.app, name="bench")

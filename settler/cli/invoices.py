@@ -1,25 +1,33 @@
-"""`settler invoice`: as the API makes, shows, lists and cancels them, without it."""
+"""`settler invoice`: as the API makes, shows, lists, cancels and marks them, without it."""
 
 from __future__ import annotations
 
+import itertools
 import os
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from settler.cli.deciding import decided
 from settler.cli.failures import USAGE, Failure
-from settler.cli.opened import operator, with_database
-from settler.cli.options import CONFIG, LIMIT, AsJson, Before, Config, Limit, Merchant, Why, group
+from settler.cli.opened import with_database
+from settler.cli.options import CONFIG, LIMIT, AsJson, Because, Before, Config, Limit, Merchant, Why, group
 from settler.cli.text import Columns, Json, print_list, print_one
 from settler.domain.ids import ENTROPY_BYTES
 from settler.domain.invoices import InvoiceException, InvoiceStatus
 
 if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
     from settler.config import Settings
+    from settler.domain.operator import By
+    from settler.stages.operating import Operating
     from settler.storage.engine import Database
 
 app = group("Invoices, without the API.")
 
+_WAY = ("chain", "token", "pay_to", "match")
+"""What the parts of --option are, as far as they have no name."""
 _COLUMNS: Columns = {
     "id": lambda i: i["id"],
     "reference": lambda i: i["reference"],
@@ -43,15 +51,28 @@ def create(
         list[str] | None,
         typer.Option(
             "--option",
-            help="A way to pay: CHAIN:TOKEN:ADDRESS, or CHAIN:TOKEN:ADDRESS:MATCH with MATCH address (default) or "
-            "amount. Several may be given.",
-            metavar="CHAIN:TOKEN:ADDRESS[:MATCH]",
+            help="A way to pay: CHAIN:TOKEN:ADDRESS, with :MATCH where it is not address, and :reference=0x… and "
+            ":payer=0x… where the match goes by them. Without ADDRESS (CHAIN:TOKEN, CHAIN:TOKEN:match=MATCH) it is a "
+            "deposit address of the invoice's own. Several may be given.",
+            metavar="CHAIN:TOKEN[:ADDRESS[:MATCH]][:KEY=VALUE]",
         ),
     ] = None,
     chain: Annotated[str | None, typer.Option("--chain", help="With --token and --pay-to: one way to pay.")] = None,
     token: Annotated[str | None, typer.Option("--token", help="Symbol of a token configured on --chain.")] = None,
-    pay_to: Annotated[str | None, typer.Option("--pay-to", help="Checksummed address to be paid.")] = None,
-    match: Annotated[str | None, typer.Option("--match", help="address (default) or amount.")] = None,
+    pay_to: Annotated[
+        str | None,
+        typer.Option("--pay-to", help="Checksummed address to be paid; default: a deposit address of its own."),
+    ] = None,
+    match: Annotated[str | None, typer.Option("--match", help="address (default), amount, reference or payer.")] = None,
+    onchain_reference: Annotated[
+        str | None,
+        typer.Option(
+            "--onchain-reference", help="With --match reference: 8 to 32 bytes; default: made.", metavar="0x…"
+        ),
+    ] = None,
+    payer: Annotated[
+        str | None, typer.Option("--payer", help="With --match payer (or reference): who will pay.", metavar="ADDRESS")
+    ] = None,
     currency: Annotated[str | None, typer.Option("--currency", help="That of the tokens.")] = None,
     expires_in_s: Annotated[
         int | None, typer.Option("--expires-in-s", help="Seconds from now; default from the configuration.")
@@ -65,8 +86,9 @@ def create(
 ) -> None:
     """Creates an invoice and shows it."""
     ways = [_way(text) for text in option or ()]
-    if any(part is not None for part in (chain, token, pay_to, match)):
-        ways.insert(0, _given({"chain": chain, "token": token, "pay_to": pay_to, "match": match}))
+    one = {"chain": chain, "token": token, "pay_to": pay_to, "match": match}
+    if given := _given({**one, "reference": onchain_reference, "payer": payer}):
+        ways.insert(0, given)
     body = _given(
         {
             "amount": amount,
@@ -85,34 +107,62 @@ def create(
         from settler.api.invalid import validate
         from settler.api.models import InvoiceCreate
         from settler.clock import SystemClock
-        from settler.domain.drafting import draft
+        from settler.domain.drafting import NEW_REFERENCE_BYTES, draft
         from settler.storage import invoicing, reading
 
         request = validate(InvoiceCreate, json.dumps(body)).to_request()
         now = SystemClock().now()
-        drafted = draft(request, catalog=settings.catalog(), defaults=settings.invoice_defaults(), now=now)
+        drafted = draft(
+            request,
+            catalog=settings.catalog(),
+            defaults=settings.invoice_defaults(),
+            now=now,
+            new_reference=os.urandom(NEW_REFERENCE_BYTES),
+        )
         async with db.write() as conn:
-            made = await invoicing.insert(conn, drafted, now=now, entropy=os.urandom(ENTROPY_BYTES))
+            made = await invoicing.insert(
+                conn, drafted, now=now, entropy=os.urandom(ENTROPY_BYTES), policy=settings.deposit_policy()
+            )
             return (await reading.invoice_views(conn, [made]))[0]
 
     print_one(with_database(config, work), as_json=as_json)
 
 
 @app.command()
-def show(id_: Annotated[str, typer.Argument(metavar="ID")], config: Config = CONFIG, as_json: AsJson = False) -> None:
+def show(
+    id_: Annotated[str, typer.Argument(metavar="ID")],
+    qr: Annotated[
+        bool, typer.Option("--qr", help="With a QR code that a wallet can scan, for a dark terminal.")
+    ] = False,
+    option: Annotated[
+        int | None, typer.Option("--option", help="With --qr: which way to pay, counted from 0; default: 0.")
+    ] = None,
+    config: Config = CONFIG,
+    as_json: AsJson = False,
+) -> None:
     """Shows one invoice with its options and payments."""
+    if qr and as_json:
+        raise Failure("--qr is for people, --json for programs; leave one of them out", code=USAGE)
+    if option is not None and not qr:
+        raise Failure("--option goes with --qr; add it", code=USAGE)
 
-    async def work(_settings: Settings, db: Database) -> Json:
+    async def work(_settings: Settings, db: Database) -> tuple[Json, str]:
+        from settler.api.routes.qr import blocks, option_of
         from settler.domain.ids import InvoiceId
+        from settler.domain.views import payment_uri
         from settler.storage import invoices, reading
 
         async with db.read() as conn:
             found = await invoices.get(conn, InvoiceId(id_))
             if found is None:
                 raise _unknown(id_)
-            return (await reading.invoice_views(conn, [found]))[0]
+            view = (await reading.invoice_views(conn, [found]))[0]
+            code = blocks(payment_uri(option_of(found, option or 0), await reading.render(conn))) if qr else ""
+            return view, code
 
-    print_one(with_database(config, work), as_json=as_json)
+    view, code = with_database(config, work)
+    print_one(view, as_json=as_json)
+    print(code, end="")
 
 
 @app.command("list")
@@ -155,29 +205,46 @@ def cancel(
 ) -> None:
     """Cancels a pending invoice: it is not to be paid any more."""
 
-    async def work(_settings: Settings, db: Database) -> Json:
-        import json
+    from settler.api.models import InvoiceCancel
+    from settler.domain.ids import InvoiceId
+    from settler.storage import reading
 
-        from settler.api.invalid import validate
-        from settler.api.models import InvoiceCancel
-        from settler.clock import SystemClock
-        from settler.domain.ids import InvoiceId
-        from settler.storage import invoicing, reading
+    async def verb(conn: AsyncConnection, operating: Operating, _body: InvoiceCancel, by: By) -> Json:
+        return (await reading.invoice_views(conn, [await operating.cancel(conn, InvoiceId(id_), by)]))[0]
 
-        why = validate(InvoiceCancel, json.dumps({"reason": reason})).reason
-        async with db.write() as conn:
-            now = SystemClock().now()
-            canceled = await invoicing.cancel(conn, InvoiceId(id_), now=now, who=operator(), reason=why)
-            return (await reading.invoice_views(conn, [canceled]))[0]
+    print_one(decided(config, InvoiceCancel, {"reason": reason}, verb), as_json=as_json)
 
-    print_one(with_database(config, work), as_json=as_json)
+
+@app.command()
+def mark(
+    id_: Annotated[str, typer.Argument(metavar="ID")],
+    status: Annotated[str, typer.Argument(metavar="STATUS", help="Only: settled.")],
+    reason: Because,
+    config: Config = CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Settles an open invoice with the final payments it has: too little, too late, or none."""
+    from settler.api.models import InvoiceMark
+    from settler.domain.ids import InvoiceId
+    from settler.storage import reading
+
+    async def verb(conn: AsyncConnection, operating: Operating, _body: InvoiceMark, by: By) -> Json:
+        return (await reading.invoice_views(conn, [(await operating.mark(conn, InvoiceId(id_), by)).value]))[0]
+
+    print_one(decided(config, InvoiceMark, {"status": status, "reason": reason}, verb), as_json=as_json)
 
 
 def _way(text: str) -> dict[str, Any]:
     parts = text.split(":")
-    if not 2 <= len(parts) <= 4 or not all(parts):
-        raise Failure(f"--option {text!r}: write CHAIN:TOKEN:ADDRESS, e.g. base:USDC:0x…", code=USAGE)
-    return dict(zip(("chain", "token", "pay_to", "match"), parts, strict=False))
+    plain = list(itertools.takewhile(lambda part: "=" not in part, parts))
+    named = [part.partition("=")[::2] for part in parts[len(plain) :]]
+    way = dict(zip(_WAY, plain, strict=False))
+    if not 2 <= len(plain) <= len(_WAY) or not all(parts) or len(way | dict(named)) < len(plain) + len(named):
+        raise Failure(
+            f"--option {text!r}: write CHAIN:TOKEN:ADDRESS, e.g. base:USDC:0x…, and then e.g. :match=reference",
+            code=USAGE,
+        )
+    return way | dict(named)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -17,6 +17,7 @@ Before = Annotated[
     str | None, typer.Option("--before", help="Go on below this id (the last of the list before).", metavar="ID")
 ]
 Why = Annotated[str, typer.Option("--reason", help="Why; kept in the audit log.")]
+Because = Annotated[str, typer.Option("--reason", help="Why; it has to be given, and is kept in the audit log.")]
 Merchant = Annotated[str | None, typer.Option("--merchant", help="Only this merchant's.")]
 
 

@@ -1,10 +1,15 @@
-"""`settler reconcile`: holds the records against the chain, its balances and their own books. Changes nothing."""
+"""`settler reconcile`: holds the records against the chain, its balances, their own books and each other. Changes
+nothing.
+
+The invariants of RULES.md section 8 that need no chain (I2, I4, I6, I7) are checked once, over the whole database, and
+listed as violations; those that do (I1, I3, I8) are the breaks of each chain, each of which names its invariant.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,7 +21,7 @@ from settler.cli.opened import with_database
 from settler.cli.options import CONFIG, AsJson, Config
 from settler.cli.progress import progress
 from settler.cli.rescan import configured
-from settler.cli.text import Json, one_line, print_json
+from settler.cli.text import Columns, Json, one_line, print_json, print_list
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +30,7 @@ if TYPE_CHECKING:
     from chains.rpc import RpcProvider
     from chains.spans import WindowedReader
     from settler.config import ChainSettings, Settings
+    from settler.domain.reconciling import Break
     from settler.stages.reconcile import Reconciled
     from settler.storage.chains import ChainState
     from settler.storage.engine import Database
@@ -40,6 +46,13 @@ Last = Annotated[
 ]
 
 
+_VIOLATIONS: Columns = {
+    "invariant": lambda v: v["invariant"],
+    "subject": lambda v: v["subject"],
+    "detail": lambda v: v["detail"],
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Asked:
     """What the command line says."""
@@ -51,6 +64,14 @@ class _Asked:
     as_json: bool
 
 
+@dataclass(slots=True)
+class _Records:
+    """What the database says by itself."""
+
+    violations: list[Json] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
 def reconcile(
     chain: ChainName = None,
     first: First = None,
@@ -59,31 +80,70 @@ def reconcile(
     config: Config = CONFIG,
     as_json: AsJson = False,
 ) -> int:
-    """Compares the records with the chain and its balances, and the books with themselves; lists every break.
+    """Compares the records with the chain and its balances, and with each other; lists every break.
 
     Asks the node given with --rpc, else the last one configured: not the one that the daemon asks first.
     """
     asked = _Asked(first=first, last=last, rpc=rpc, config=config, as_json=as_json)
+    records = _Records()
 
     async def work(settings: Settings, db: Database) -> list[Json]:
         names = list(settings.chains) if chain is None else [configured(settings, chain).name]
         if len(names) > 1 and (first, last, rpc) != (None, None, None):
             given = "--rpc" if rpc is not None else "--from and --to"
             raise Failure(f"--chain: {given} are of one chain; give one of {', '.join(names)}", code=USAGE)
-        if len(names) == 1:
-            return [await _reconciled(settings.chains[names[0]], db, asked)]
-        return [await _one_of_several(settings.chains[name], db, asked) for name in names]
+        try:
+            if len(names) == 1:
+                rows = [await _reconciled(settings.chains[names[0]], db, asked)]
+            else:
+                rows = [await _one_of_several(settings.chains[name], db, asked) for name in names]
+        except Failure as error:
+            if error.code != USAGE:
+                # the node's trouble must not hide what the database says by itself
+                await _check_records(settings, db, records)
+            raise
+        await _check_records(settings, db, records)
+        return rows
 
-    found = with_database(config, work)
-    count = sum(len(each["breaks"]) + each["unlisted"] for each in found)
+    try:
+        found = with_database(config, work)
+    except Failure:
+        if not as_json:
+            _print_violations(records)
+        raise
+    count = sum(len(each["breaks"]) + each["unlisted"] for each in found) + len(records.violations)
     failed = [each for each in found if each["failure"]]
     if as_json:
-        print_json({"chains": found, "breaks": count})
+        print_json({"chains": found, "violations": records.violations, "notes": records.notes, "breaks": count})
     else:
+        _print_records(records)
         _print(found)
         if failed:
             raise Failure("; ".join(f"{each['chain']}: {one_line(each['failure'])}" for each in failed))
     return PROBLEM if count or failed else 0
+
+
+async def _check_records(settings: Settings, db: Database, records: _Records) -> None:
+    """The books of each chain are left to its `Reconcile`."""
+    from settler.runtime.setups import judgement_of
+    from settler.stages.invariants import check_records, delivered_once
+
+    rules = judgement_of(settings)
+    found = await check_records(db, policy=rules.policy, version=rules.version)
+    records.violations += [{"invariant": v.invariant.value, "subject": v.subject, "detail": v.detail} for v in found]
+    lacking = await delivered_once(db)
+    if lacking:
+        records.notes.append(
+            f"{len(lacking)} deliveries of events were never made, e.g. {lacking[0].subject}: as it should be if they "
+            "were written by settler run --shadow, else a violation of I6"
+        )
+
+
+def _invariant(found: Break) -> str | None:
+    from settler.domain.invariants import OF_BREAK
+
+    broken = OF_BREAK.get(found.kind)
+    return None if broken is None else broken.value
 
 
 async def _one_of_several(chain: ChainSettings, db: Database, asked: _Asked) -> Json:
@@ -150,7 +210,7 @@ def _row(
         "matching": found.matching,
         "before_watched": found.before_watched,
         "balances": found.balances,
-        "breaks": [break_view(each, tokens) for each in found.breaks],
+        "breaks": [{**break_view(each, tokens), "invariant": _invariant(each)} for each in found.breaks],
         "unlisted": found.unlisted,
         "notes": found.notes,
         "failure": failure,
@@ -189,6 +249,19 @@ async def _provider(chain: ChainSettings, rpc: str | None) -> AsyncIterator[tupl
                 code=USAGE if rpc is not None else PROBLEM,
             )
         yield node.provider, node.reader
+
+
+def _print_records(records: _Records) -> None:
+    _print_violations(records)
+    said = f"{len(records.violations)} violations of the invariants" if records.violations else "agree with each other"
+    print(f"records: invoices, transfers, settlements, ledger, events and cursors: {said}")
+    for note in records.notes:
+        print(f"  note: {one_line(note)}")
+
+
+def _print_violations(records: _Records) -> None:
+    if records.violations:
+        print_list(records.violations, _VIOLATIONS, as_json=False, nothing="")
 
 
 def _print(found: list[Json]) -> None:

@@ -98,9 +98,10 @@ class Option:
     from_block: BlockNumber | None
     """Transfers at or below this height were mined before the invoice existed and cannot be meant for it.
 
-    The settled height when the invoice was made; `None` when the chain had not been read yet. Not the head: a node may
-    have made it up, and a block that replaces it may hold a payment made since. Not a time: a node that lags or a clock
-    that is off must not lose a payment.
+    The settled height when the invoice was made; `None` when the chain had not been read yet. At an address that an
+    invoice before it had, the newest block that was known then. Elsewhere not the head: a node may have made it up, and
+    a block that replaces it may hold a payment made since. Not a time: a node that lags or a clock that is off must not
+    lose a payment.
     """
     reference: bytes | None = None
     """On-chain reference, 8 to 32 bytes, for `match = reference`: a nonce, a memo, a payment reference or hash."""
@@ -164,6 +165,11 @@ class TransferRecord:
     @property
     def is_final(self) -> bool:
         return self.status is TransferStatus.FINAL
+
+    @property
+    def moves_money(self) -> bool:
+        """Not of value zero, and not from an address to itself."""
+        return self.identity.amount > 0 and self.identity.sender != self.identity.recipient
 
     @property
     def is_assigned(self) -> bool:

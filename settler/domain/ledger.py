@@ -4,10 +4,11 @@
     settlement   suspense  debit   settled  credit, surplus credit
     reversal     the settlement's lines with debit and credit exchanged
     unreceipt    the receipt's lines with debit and credit exchanged: the chain dropped a final transfer
+    refund       suspense or surplus  debit   refunded credit   money was sent back
 
-`suspense` holds all money that has arrived and no settlement has taken, allocated to an invoice or not; so at any
-moment
-Σ received = Σ settled + Σ surplus + Σ suspense, per (chain, token).
+`suspense` holds all money that has arrived and neither a settlement nor a refund has taken, allocated to an invoice or
+not; so at any moment
+Σ received = Σ settled + Σ surplus + Σ suspense + Σ refunded, per (chain, token).
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ from settler.domain.settlement import SettledPart
 
 class Account(StrEnum):
     RECEIVED = "received"
-    """What stands on the chain at our addresses, final. Debit balance."""
+    """What arrived at our addresses, final. Debit balance."""
     SUSPENSE = "suspense"
     SETTLED = "settled"
     """What was owed and is paid."""
     SURPLUS = "surplus"
-    """What was paid beyond what was owed, on a settled invoice."""
+    """What was paid beyond what was owed, on a settled invoice, and is still here."""
+    REFUNDED = "refunded"
+    """What was sent back."""
 
 
 class Side(StrEnum):
@@ -42,6 +45,7 @@ class EntryKind(StrEnum):
     UNRECEIPT = "unreceipt"
     SETTLEMENT = "settlement"
     REVERSAL = "reversal"
+    REFUND = "refund"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +74,17 @@ def receipt(transfer: TransferRecord) -> tuple[Line, ...]:
 def settlement(settlement_id: SettlementId, parts: Sequence[SettledPart]) -> tuple[Line, ...]:
     """An invoice is settled from its payments."""
     return _balanced(line for part in parts for line in _part_lines(settlement_id, part))
+
+
+def refund(transfer: TransferRecord, amount: BaseUnits, settlement_id: SettlementId | None) -> tuple[Line, ...]:
+    """Part of a payment was sent back: of the surplus of that settlement, or, without one, of what is in suspense."""
+    taken_from = Account.SUSPENSE if settlement_id is None else Account.SURPLUS
+    return _balanced(
+        (
+            _line(transfer, taken_from, Side.DEBIT, amount, settlement_id),
+            _line(transfer, Account.REFUNDED, Side.CREDIT, amount, settlement_id),
+        )
+    )
 
 
 def contra(lines: Iterable[Line]) -> tuple[Line, ...]:

@@ -14,7 +14,7 @@ from typing import Any
 from chains.model import Address, BlockNumber, ChainId, Token
 from settler.domain.invoices import Invoice, Option, TransferRecord
 from settler.domain.money import format_amount
-from settler.domain.records import Settlement, SettlementLine
+from settler.domain.records import Hold, Refund, Settlement, SettlementLine
 from settler.domain.settlement import received
 
 Json = dict[str, Any]
@@ -52,7 +52,10 @@ def caip2(chain_id: int) -> str:
 
 
 def payment_uri(option: Option, render: Render) -> str:
-    """EIP-681 (https://eips.ethereum.org/EIPS/eip-681): what a wallet scans. Plain integers, no exponent."""
+    """EIP-681 (https://eips.ethereum.org/EIPS/eip-681): what a wallet scans. Plain integers, no exponent.
+
+    A plain transfer: of an on-chain reference it cannot tell, and a payment without one is not matched by it.
+    """
     token, to = render.address(option.token_address), render.address(option.pay_to)
     return f"ethereum:{token}@{option.chain_id}/transfer?address={to}&uint256={option.amount_base}"
 
@@ -129,6 +132,48 @@ def settlement_view(settlement: Settlement, render: Render) -> Json:
     }
 
 
+def hold_view(hold: Hold, merchant: str) -> Json:
+    """`merchant`: whose invoice it stops."""
+    return {
+        "id": hold.id,
+        "invoice_id": hold.invoice_id,
+        "merchant": merchant,
+        "status": "held" if hold.stands else "released",
+        "reason": hold.stop.reason.value,
+        "detail": hold.stop.detail,
+        "transfer_id": hold.stop.transfer_id,
+        "held_at": time_text(hold.held_at),
+        "held_by": hold.held_by,
+        "released_at": _maybe_time(hold.released_at),
+        "released_by": hold.released_by,
+        "release_reason": hold.release_reason,
+    }
+
+
+def refund_view(refund: Refund, render: Render) -> Json:
+    token = render.tokens[refund.chain_id, refund.token]
+    return {
+        "id": refund.id,
+        "transfer_id": refund.transfer_id,
+        "settlement_id": refund.settlement_id,
+        "chain": render.chain_names[refund.chain_id],
+        "chain_id": refund.chain_id,
+        "token": token.symbol,
+        "token_address": render.address(refund.token),
+        "amount": format_amount(refund.amount, token.decimals),
+        "amount_base": str(refund.amount),
+        "tx_hash": hex_text(refund.tx_hash),
+        "log_index": refund.log_index,
+        "block_number": refund.block_number,
+        "block_hash": hex_text(refund.block_hash),
+        "sender": render.address(refund.sender),
+        "recipient": render.address(refund.recipient),
+        "refunded_at": time_text(refund.refunded_at),
+        "refunded_by": refund.refunded_by,
+        "reason": refund.reason,
+    }
+
+
 def _option_view(option: Option, render: Render) -> Json:
     return {
         "chain": option.chain,
@@ -139,7 +184,8 @@ def _option_view(option: Option, render: Render) -> Json:
         "match": option.match.value,
         "amount": format_amount(option.amount_base, option.decimals),
         "amount_base": str(option.amount_base),
-        "reference": None,
+        "reference": None if option.reference is None else hex_text(option.reference),
+        "payer": None if option.payer is None else render.address(option.payer),
         "uri": payment_uri(option, render),
     }
 

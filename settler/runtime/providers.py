@@ -14,6 +14,7 @@ from chains.proof import Profile, profile_of
 from chains.rpc import ATTEMPTS, CallObserver, RpcProvider, SilentObserver
 from chains.spans import WindowedReader
 from chains.standing import Standing, State
+from chains.transactions import Transactions
 from chains.unknown import UnknownWords
 from chains.url import is_socket
 from settler.config import ChainSettings
@@ -85,6 +86,14 @@ def make_pool(
         observer=observer,
         hedge_after_s=chain.rpc_hedge_after_s,
     )
+
+
+def make_locators(chain: ChainSettings) -> list[Transactions]:
+    """One a provider, in order of preference: who says in which block a transaction is. To be closed by the caller."""
+    return [
+        Transactions(RpcProvider(url.get_secret_value(), name=name))
+        for name, url in zip(chain.providers, chain.rpc, strict=True)
+    ]
 
 
 def head_wakers(chain: ChainSettings, wake: asyncio.Event) -> Sequence[HeadWaker]:

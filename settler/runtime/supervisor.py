@@ -40,6 +40,7 @@ from settler.stages.dispatch import Dispatch
 from settler.stages.effects import Reporter
 from settler.stages.expire import Expire
 from settler.stages.mute import Mute
+from settler.stages.operating import Operating
 from settler.stages.tidy import Tidy
 from settler.storage import migrate
 from settler.storage.engine import Database, StorageUnavailable
@@ -249,12 +250,14 @@ async def _serve_api(process: _Process, chains: Mapping[str, ChainParts]) -> web
         clock=process.clock,
         catalog=settings.catalog(),
         defaults=settings.invoice_defaults(),
+        operator=Operating(judgement_of(settings)),
         auth=settings.api.auth,
         metrics=process.metrics,
         health=health,
         providers=providers,
         entropy=secrets.token_bytes,
         allow_private_webhooks=settings.webhooks.allow_private_addresses,
+        deposits=settings.deposit_policy(),
     )
     return await serve(app, settings.api.listen.host, settings.api.listen.port)
 

@@ -51,10 +51,14 @@ class Books:
     settled: dict[Address, int] = field(default_factory=lambda: defaultdict(int))
     surplus: dict[Address, int] = field(default_factory=lambda: defaultdict(int))
     """What settlements in force say."""
+    refunded: dict[Address, int] = field(default_factory=lambda: defaultdict(int))
+    """What was sent back, of all."""
+    refunded_surplus: dict[Address, int] = field(default_factory=lambda: defaultdict(int))
+    """Of it, what was surplus. A settlement that is reversed takes its surplus back, not what was sent out of it."""
 
     @property
     def tokens(self) -> set[Address]:
-        return {token for token, _ in self.accounts} | set(self.final) | set(self.settled)
+        return {token for token, _ in self.accounts} | set(self.final) | set(self.settled) | set(self.refunded)
 
 
 async def promised(conn: AsyncConnection, chain_id: ChainId) -> Promised:
@@ -98,6 +102,12 @@ async def books(conn: AsyncConnection, chain_id: ChainId) -> Books:
     async for token, settled, surplus in await conn.stream(in_force):
         found.settled[Address(token)] += settled
         found.surplus[Address(token)] += surplus
+    b = schema.refunds
+    sent_back = select(b.c.token, b.c.amount, b.c.settlement_id).where(b.c.chain_id == chain_id)
+    async for token, amount, settlement_id in await conn.stream(sent_back):
+        found.refunded[Address(token)] += amount
+        if settlement_id is not None:
+            found.refunded_surplus[Address(token)] += amount
     return found
 
 

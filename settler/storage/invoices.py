@@ -154,6 +154,17 @@ async def due_for_expiry(conn: AsyncConnection, limit: int) -> list[InvoiceId]:
     return [InvoiceId(row.id) for row in await conn.execute(query)]
 
 
+async def offered_by_others(conn: AsyncConnection, addresses: Iterable[Address], id_: InvoiceId) -> frozenset[Address]:
+    """Those of the addresses at which another invoice is, or was, to be paid as its own."""
+    found: set[Address] = set()
+    for chunk in chunks(sorted(set(addresses))):
+        query = select(_o.c.pay_to).where(
+            _o.c.pay_to.in_(chunk), _o.c.match == Match.ADDRESS.value, _o.c.invoice_id != id_
+        )
+        found |= {Address(row.pay_to) for row in await conn.execute(query.distinct())}
+    return frozenset(found)
+
+
 async def left_unfinished(conn: AsyncConnection, after: InvoiceId | None, limit: int) -> list[InvoiceId]:
     """Processing and reversed invoices none of whose payments waits for finality any more, by id from above `after`.
 

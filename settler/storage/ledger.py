@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import Row, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chains.model import Address, BaseUnits, ChainId
@@ -63,26 +64,33 @@ async def entry_lines(conn: AsyncConnection, kind: EntryKind, ref: str) -> list[
         .where(_e.c.kind == kind.value, _e.c.ref == ref)
         .order_by(_l.c.index)
     )
-    return [
-        Line(
-            account=Account(row.account),
-            side=Side(row.side),
-            chain_id=ChainId(row.chain_id),
-            token=Address(row.token),
-            amount=BaseUnits(row.amount),
-            transfer_id=TransferId(row.transfer_id),
-            invoice_id=None if row.invoice_id is None else InvoiceId(row.invoice_id),
-            settlement_id=None if row.settlement_id is None else SettlementId(row.settlement_id),
-        )
-        for row in await conn.execute(query)
-    ]
+    return [line_of(row) for row in await conn.execute(query)]
 
 
-async def balances(conn: AsyncConnection) -> dict[tuple[ChainId, Address, Account], int]:
-    """Debits less credits per chain, token and account. Summed here and not by SQLite, whose numbers are rounded."""
+def line_of(row: Row[Any]) -> Line:
+    """Of a row that holds all columns of `ledger_lines`."""
+    return Line(
+        account=Account(row.account),
+        side=Side(row.side),
+        chain_id=ChainId(row.chain_id),
+        token=Address(row.token),
+        amount=BaseUnits(row.amount),
+        transfer_id=TransferId(row.transfer_id),
+        invoice_id=None if row.invoice_id is None else InvoiceId(row.invoice_id),
+        settlement_id=None if row.settlement_id is None else SettlementId(row.settlement_id),
+    )
+
+
+async def balances(conn: AsyncConnection, at: datetime | None = None) -> dict[tuple[ChainId, Address, Account], int]:
+    """Debits less credits per chain, token and account. `at`: of what was posted before then; `None`: of everything.
+
+    Streamed, for a ledger is longer than memory; summed here and not by SQLite, whose numbers are rounded.
+    """
     sums: dict[tuple[ChainId, Address, Account], int] = {}
     query = select(_l.c.chain_id, _l.c.token, _l.c.account, _l.c.side, _l.c.amount)
-    for chain_id, token, account, side, amount in await conn.execute(query):
+    if at is not None:
+        query = query.join(_e, _e.c.id == _l.c.entry_id).where(_e.c.posted_at < at)
+    async for chain_id, token, account, side, amount in await conn.stream(query):
         key = (ChainId(chain_id), Address(token), Account(account))
         sums[key] = sums.get(key, 0) + (amount if side == Side.DEBIT else -amount)
     return sums

@@ -14,7 +14,7 @@ from chains.address import to_checksum
 from settler.domain import views
 from settler.domain.events import EventType, event
 from settler.domain.invoices import Invoice, TransferRecord
-from settler.domain.records import Settlement
+from settler.domain.records import Hold, Refund, Settlement
 from settler.domain.views import Json, Render
 from settler.storage import chains, events, invoices, settlements, transfers
 
@@ -54,6 +54,16 @@ async def transfer_views(conn: AsyncConnection, found: Sequence[TransferRecord])
 async def settlement_views(conn: AsyncConnection, found: Sequence[Settlement]) -> list[Json]:
     with_ = await render(conn)
     return [views.settlement_view(s, with_) for s in found]
+
+
+async def hold_views(conn: AsyncConnection, found: Sequence[Hold]) -> list[Json]:
+    owners = await invoices.merchants(conn, [hold.invoice_id for hold in found])
+    return [views.hold_view(hold, owners[hold.invoice_id]) for hold in found]
+
+
+async def refund_views(conn: AsyncConnection, found: Sequence[Refund]) -> list[Json]:
+    with_ = await render(conn)
+    return [views.refund_view(refund, with_) for refund in found]
 
 
 async def tell_of_invoices(conn: AsyncConnection, told: Sequence[tuple[Invoice, EventType]], *, now: datetime) -> None:

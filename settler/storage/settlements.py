@@ -40,14 +40,13 @@ async def add(conn: AsyncConnection, settlements: Sequence[Settlement]) -> None:
             for s in settlements
         ],
     )
-    await conn.execute(
-        insert(_l),
-        [
-            {"settlement_id": s.id, "index": index} | {name: getattr(line, name) for name in _LINE}
-            for s in settlements
-            for index, line in enumerate(s.lines)
-        ],
-    )
+    lines = [
+        {"settlement_id": s.id, "index": index} | {name: getattr(line, name) for name in _LINE}
+        for s in settlements
+        for index, line in enumerate(s.lines)
+    ]
+    if lines:  # an operator may mark what nothing was paid on
+        await conn.execute(insert(_l), lines)
 
 
 async def reverse(conn: AsyncConnection, settlement_id: SettlementId, reversal: Reversal) -> None:

@@ -18,8 +18,11 @@ from chains.model import Address, ChainId, Token
 from settler.api.app import make_app
 from settler.clock import FakeClock
 from settler.domain.drafting import ChainOffer, InvoiceDefaults
+from settler.domain.settlement import InvoicePolicy
 from settler.health import Health
 from settler.metrics import Metrics
+from settler.stages.operating import Operating
+from settler.stages.setup import Judgement
 from settler.storage import api_keys, chains
 from settler.storage.api_keys import Scope
 from settler.storage.engine import Database
@@ -135,6 +138,7 @@ async def start(db: Database) -> AsyncIterator[Start]:
                 "health": health,
                 "providers": lambda: providers,
                 "entropy": entropy,
+                "operator": Operating(Judgement(policy=InvoicePolicy())),
                 "allow_private_webhooks": False,
                 **changes,
             }

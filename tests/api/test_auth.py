@@ -13,7 +13,9 @@ SOME_ID = "01kjmma2g0ge4f94hcy47t12sp"
 
 
 def addressed(path: str) -> str:
-    prefix = {"invoices": "inv", "transfers": "trf", "settlements": "stl", "webhook-endpoints": "whe"}
+    prefix = {
+        "holds": "hld", "invoices": "inv", "transfers": "trf", "settlements": "stl", "webhook-endpoints": "whe"
+    }  # fmt: skip
     return path.replace("{id}", f"{prefix.get(path.split('/')[2], 'dlv')}_{SOME_ID}")
 
 
@@ -41,9 +43,18 @@ async def test_every_route__with_every_scope_but_its_own__is_403(
     assert response.status not in {401, 403}
 
 
-def test_scopes__gets_read_and_the_rest_writes() -> None:
-    for method, _, scope, _ in ROUTES:
-        assert scope is (Scope.READ if method == "GET" else Scope.WRITE)
+def test_scopes__gets_read_operators_decide_and_the_rest_writes() -> None:
+    decisions = {path for method, path, scope, _ in ROUTES if method == "POST" and scope is Scope.OPERATE}
+    assert decisions == {
+        "/v1/invoices/{id}/mark",
+        "/v1/transfers/{id}/assign",
+        "/v1/transfers/{id}/dismiss",
+        "/v1/holds",
+        "/v1/holds/{id}/release",
+    }
+    for method, path, scope, _ in ROUTES:
+        if path not in decisions or method == "GET":
+            assert scope is (Scope.READ if method == "GET" else Scope.WRITE)
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,6 @@ BAD_BODIES: list[tuple[str, dict[str, Any], str, list[str]]] = [
     ("an unknown chain", {"options": [option(chain="solana")]}, "options[0].chain", ["solana", "base"]),
     ("an unknown token", {"options": [option(token="DOGE")]}, "options[0].token", ["DOGE", "USDC"]),
     ("an unknown match", {"options": [option(match="guess")]}, "options[0].match", ["guess", "address"]),
-    ("a match to come", {"options": [option(match="payer")]}, "options[0].match", ["payer", "address"]),
     (
         "a wrong checksum",
         {"options": [option(pay_to="0x5aaeb6053F3E94C9b9A09f33669435E7Ef1BeAed")]},

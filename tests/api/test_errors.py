@@ -13,7 +13,10 @@ from aiohttp import web
 from settler.api import errors
 from settler.api.app import make_app, serve
 from settler.domain.drafting import InvoiceDefaults
+from settler.domain.settlement import InvoicePolicy
 from settler.metrics import Metrics
+from settler.stages.operating import Operating
+from settler.stages.setup import Judgement
 from settler.storage.errors import StorageUnavailable
 from tests.api.conftest import Api, Start, invoice
 
@@ -92,6 +95,7 @@ async def serving(api: Api) -> AsyncIterator[tuple[web.AppRunner, str, int]]:
         clock=api.clock,
         catalog={},
         defaults=InvoiceDefaults(),
+        operator=Operating(Judgement(policy=InvoicePolicy())),
         auth="none",
         metrics=Metrics(api.clock, version="0"),
         health=api.health,

@@ -56,7 +56,9 @@ async def test_cancel__a_pending_invoice__is_canceled_once(api: Api) -> None:
     assert canceled["status"] == "canceled"
     assert canceled["version"] == made["version"] + 1
 
-    assert await api.post(path, {"reason": "asked twice"}, status=200) == canceled
+    again = await api.refused("POST", path, 409, json={"reason": "asked twice"})
+    assert "canceled already" in again["detail"]
+    assert await api.get(f"/v1/invoices/{made['id']}") == canceled
     told = [e["type"] for e in (await api.get("/v1/events"))["data"]]
     assert told == ["invoice.created", "invoice.canceled"]
 

@@ -64,14 +64,17 @@ def test_invoice_list__piped__is_a_plain_table_that_cuts_nothing(settler: Shell)
     assert row.split()[:4] == [made["id"], reference, "default", "pending"]
 
 
-def test_invoice_cancel__again__changes_nothing(settler: Shell) -> None:
+def test_invoice_cancel__again__is_refused(settler: Shell) -> None:
     made = settler.create("order-1").json
     canceled = settler("invoice", "cancel", made["id"], "--reason", "typo", "--json").json
     assert canceled["status"] == "canceled"
-    assert settler("invoice", "cancel", made["id"], "--json").json == canceled
+    again = settler("invoice", "cancel", made["id"])
+    assert (again.code, again.errors) == (2, [f"status: {made['id']} is canceled already"])
+    assert settler("invoice", "show", made["id"], "--json").json == canceled
+    assert settler.count("operator_actions") == 1
 
 
-@pytest.mark.parametrize("group", ["invoice", "transfer", "settlement", "chain", "api-key"])
+@pytest.mark.parametrize("group", ["invoice", "transfer", "settlement", "hold", "chain", "api-key"])
 def test_list__of_nothing__is_fine(settler: Shell, group: str) -> None:
     assert settler(group, "list", "--json").json == []
     people = settler(group, "list")

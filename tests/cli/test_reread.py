@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -88,3 +90,30 @@ def test_reconcile__several_chains__one_failing_is_told_beside_the_others(settle
     assert "127.0.0.1" in found[0]["failure"]
     assert found[1]["failure"] == "other was not read yet; run settler run first"
     assert "k3y" not in ran.out + ran.err
+
+
+def test_reconcile__nobody_answers__still_tells_what_the_database_says(settler: Shell, settled: int) -> None:
+    with closing(sqlite3.connect(settler.folder / "settler.db")) as db, db:
+        db.execute("UPDATE chains SET scanned_number = ?", [settled - 1])
+    ran = settler("reconcile")
+    assert ran.code == 1
+    assert "127.0.0.1: " in ran.errors[0]
+    header, row, *_ = ran.out.splitlines()
+    assert header.split() == ["INVARIANT", "SUBJECT", "DETAIL"]
+    assert row.split(maxsplit=2) == ["I7", "anvil", f"is settled up to {settled}, and scanned up to {settled - 1} only"]
+
+
+def test_reconcile__violations__are_counted_and_a_healthy_database_has_none(settler: Shell, settled: int) -> None:
+    file = settler.folder / "settler.toml"
+    table = file.read_text()[file.read_text().index("[chains.anvil]") :]
+    other = table.replace("chains.anvil", "chains.other").replace("31337", "31338\nfinality = 3").replace("k3y", "k3y2")
+    file.write_text(file.read_text() + other)
+    assert settled > 1
+    before = json.loads(settler("reconcile", "--json").out)
+    assert (before["violations"], before["notes"], before["breaks"]) == ([], [], 0)
+    with closing(sqlite3.connect(settler.folder / "settler.db")) as db, db:
+        db.execute("UPDATE chains SET final_number = 1 WHERE name = 'anvil'")
+    found = json.loads(settler("reconcile", "--json").out)
+    assert [(v["invariant"], v["subject"]) for v in found["violations"]] == [("I7", "anvil")]
+    assert found["breaks"] == 1
+    assert settler("reconcile").out.splitlines()[-1].endswith("cursors: 1 violations of the invariants")

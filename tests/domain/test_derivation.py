@@ -63,7 +63,7 @@ NO_KEYS = {
     ),
     "pubkey prefix 04": (
         "xpub661MyMwAqRbcEYS8w7XLSVeEsBXy79zSzH1J8vCdxAZningWLdN3zgtU6Txnt3siSujt9RCVYsx4qHZGc62TG4McvMGcAUjeuwZdduYEvFn",
-        "no such point",
+        "is no valid extended",
     ),
     "prvkey prefix 04": (
         "xprv9s21ZrQH143K24Mfq5zL5MhWK9hUhhGbd45hLXo2Pq2oqzMMo63oStZzFGpWnsj83BHtEy5Zt8CcDr1UiRXuWCmTQLxEK9vbz5gPstX92JQ",
@@ -71,7 +71,7 @@ NO_KEYS = {
     ),
     "pubkey prefix 01": (
         "xpub661MyMwAqRbcEYS8w7XLSVeEsBXy79zSzH1J8vCdxAZningWLdN3zgtU6N8ZMMXctdiCjxTNq964yKkwrkBJJwpzZS4HS2fxvyYUA4q2Xe4",
-        "no such point",
+        "is no valid extended",
     ),
     "prvkey prefix 01": (
         "xprv9s21ZrQH143K24Mfq5zL5MhWK9hUhhGbd45hLXo2Pq2oqzMMo63oStZzFAzHGBP2UuGCqWLTAPLcMtD9y5gkZ6Eq3Rjuahrv17fEQ3Qen6J",
@@ -83,7 +83,7 @@ NO_KEYS = {
     ),
     "depth 0 with a parent": (
         "xpub661no6RGEX3uJkY4bNnPcw4URcQTrSibUZ4NqJEw5eBkv7ovTwgiT91XX27VbEXGENhYRCf7hyEbWrR3FewATdCEebj6znwMfQkhRYHRLpJ",
-        "has a parent",
+        "is no valid extended",
     ),
     "depth 0 with an index (private)": (
         "xprv9s21ZrQH4r4TsiLvyLXqM9P7k1K3EYhA1kkD6xuquB5i39AU8KF42acDyL3qsDbU9NmZn6MsGSUYZEsuoePmjzsB3eFKSUEh3Gu1N3cqVUN",
@@ -91,7 +91,7 @@ NO_KEYS = {
     ),
     "depth 0 with an index": (
         "xpub661MyMwAuDcm6CRQ5N4qiHKrJ39Xe1R1NyfouMKTTWcguwVcfrZJaNvhpebzGerh7gucBvzEQWRugZDuDXjNDRmXzSZe4c7mnTK97pTvGS8",
-        "has a parent",
+        "is no valid extended",
     ),
     "unknown version (private)": (
         "DMwo58pR1QLEFihHiXPVykYB6fJmsTeHvyTp7hRThAtCX8CvYzgPcn8XnmdfHGMQzT7ayAmfo4z3gY5KfbrZWZ6St24UVf2Qgo6oujFktLHdHY4",
@@ -111,7 +111,7 @@ NO_KEYS = {
     ),
     "pubkey not on the curve": (
         "xpub661MyMwAqRbcEYS8w7XLSVeEsBXy79zSzH1J8vCdxAZningWLdN3zgtU6Q5JXayek4PRsn35jii4veMimro1xefsM58PgBMrvdYre8QyULY",
-        "no such point",
+        "is no valid extended",
     ),
     "invalid checksum": (
         "xprv9s21ZrQH143K3QTDL4LXw2F7HEK3wJUD2nW2nRk4stbPy6cq3jPPqjiChkVvvNKmPGJxWUtg6LnF5kejMRNNU3TGtRBeJgk33yuGBxrMPHL",
@@ -154,10 +154,6 @@ def test_derivation__vectors_of_bip32(parent: str, index: int, child: str) -> No
     """A step by path, and then an address, is the child's own address; so is the key itself."""
     stepped, direct = read_key(parent, str(index)), read_key(child, "")
     assert stepped.address(0) == direct.address(0)
-    found = derivation._child(*derivation._read_xpub(parent)[:0:-1], index)
-    assert found is not None
-    point, chain_code = found
-    assert chain_code + derivation._compressed(point) == decoded(child)[13:]
 
 
 def test_address__of_the_well_known_words__is_what_every_test_chain_shows() -> None:
@@ -191,7 +187,7 @@ def test_key__however_written__has_one_id_that_gives_nothing_away() -> None:
     assert key.id == read_key(other_header, "0").id == read_key(XPUB, "1").id
     assert key.id != read_key(OTHER_XPUB, "0").id
     assert key.id not in decoded(XPUB).hex()
-    for secret in (XPUB[10:30], decoded(XPUB)[13:45].hex(), str(decoded(XPUB)[13:45]), str(key._point[0])):
+    for secret in (XPUB[10:30], decoded(XPUB)[13:45].hex(), str(decoded(XPUB)[13:45]), str(decoded(XPUB)[45:])):
         assert secret not in repr(key)
 
 
@@ -240,9 +236,9 @@ def test_check_xpub__private_version_bytes_of_any_kind__are_refused(version: int
         (XPUB[:-1] + "x", "wrong checksum"),
         (XPUB[:20] + "z" + XPUB[21:], "wrong checksum"),
         (encoded(bytes.fromhex("04b24746") + decoded(XPUB)[4:]), "another kind (version 0x04b24746)"),
-        (NO_KEYS["pubkey not on the curve"][0], "no such point is on the curve"),
-        (NO_KEYS["pubkey prefix 04"][0], "no such point"),
-        (NO_KEYS["depth 0 with a parent"][0], "has a parent"),
+        (NO_KEYS["pubkey not on the curve"][0], "is no valid extended public key"),
+        (NO_KEYS["pubkey prefix 04"][0], "is no valid extended"),
+        (NO_KEYS["depth 0 with a parent"][0], "is no valid extended"),
         ("x" * 100_000, "is no extended public key"),
         ("xpub\u0661", "is no extended public key"),
     ],
@@ -286,15 +282,6 @@ def test_read_path__anything_else__is_refused(text: str, says: str) -> None:
 def test_read_key__too_deep__is_refused() -> None:
     deep = bytearray(decoded(XPUB))
     deep[4] = 254
-    assert read_key(encoded(bytes(deep)), "").address(0) is not None
+    assert read_key(encoded(bytes(deep)), "").address(0) == read_key(XPUB, "").address(0)
     with pytest.raises(ValueError, match="254 steps below"):
         read_key(encoded(bytes(deep)), "0")
-
-
-def test_address__an_index_without_a_key__is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One in 2**127: made by hand."""
-    key = read_key(XPUB, "0")
-    monkeypatch.setattr("settler.domain.derivation.hmac.digest", lambda *_: b"\xff" * 64)
-    assert key.address(0) is None
-    monkeypatch.setattr("settler.domain.derivation.hmac.digest", lambda *_: bytes(64))
-    assert key.address(0) is None

@@ -12,6 +12,7 @@ from chains.model import Address
 from settler.domain.drafting import (
     MAX_EXPIRES_IN_S,
     MAX_OPTIONS,
+    NEW_REFERENCE_BYTES,
     TAIL_CAPACITY,
     ChainOffer,
     Draft,
@@ -20,12 +21,14 @@ from settler.domain.drafting import (
     InvoiceRequest,
     OptionRequest,
     draft,
+    parse_reference,
+    reference_keys,
     tail_capacity,
     tail_unit,
 )
-from settler.domain.errors import Conflict
+from settler.domain.errors import Conflict, InvalidInput
 from settler.domain.invoices import Match
-from tests.domain.samples import CHAIN, DAI, OTHER_CHAIN, SHOP, T0, a_token
+from tests.domain.samples import CHAIN, DAI, OTHER_CHAIN, PAYER, SHOP, T0, a_token
 
 CATALOG = {
     "base": ChainOffer(
@@ -47,9 +50,15 @@ def an_option_request(**changes: Any) -> OptionRequest:
     return replace(OptionRequest(chain="base", token="USDC", pay_to=SHOP, match=Match.ADDRESS), **changes)
 
 
-def drafted(*options: OptionRequest, **changes: Any) -> Draft:
+def drafted(*options: OptionRequest, new_reference: bytes | None = None, **changes: Any) -> Draft:
     request = InvoiceRequest(amount="100", reference="order-42", options=options or (an_option_request(),))
-    return draft(replace(request, **changes), catalog=CATALOG, defaults=InvoiceDefaults(), now=T0)
+    return draft(
+        replace(request, **changes),
+        catalog=CATALOG,
+        defaults=InvoiceDefaults(),
+        now=T0,
+        new_reference=new_reference,
+    )
 
 
 def problems(*options: OptionRequest, **changes: Any) -> dict[str, str]:
@@ -120,9 +129,25 @@ def test_draft__bad_field__is_named_with_a_remedy(changes: dict[str, Any], field
         ({"chain": "solana"}, "chain", "choose one of bare, base, eth"),
         ({"token": "PEPE"}, "token", "choose one of CENT, DAI, EURC, USDC"),
         ({"chain": "bare"}, "token", "nothing is configured there"),
-        ({"match": Match.REFERENCE}, "match", "choose one of address, amount"),
-        ({"match": Match.PAYER}, "match", "not available"),
-        ({"pay_to": None}, "pay_to", "give the address"),
+        ({"match": Match.REFERENCE}, "reference", "is missing; give 8 to 32 bytes in hex"),
+        ({"match": Match.REFERENCE, "reference": bytes(range(7))}, "reference", "has 7 bytes; give 8 to 32"),
+        ({"match": Match.REFERENCE, "reference": bytes(range(33))}, "reference", "has 33 bytes; give 8 to 32"),
+        ({"match": Match.REFERENCE, "reference": bytes(32)}, "reference", "is all zeros"),
+        (
+            {"reference": b"\x01" * 8},
+            "reference",
+            "0x0101010101010101 is not looked at where match is 'address'; leave",
+        ),
+        ({"match": Match.AMOUNT, "reference": b"\x01" * 8}, "reference", "not looked at where match is 'amount'"),
+        (
+            {"match": Match.PAYER, "payer": PAYER, "reference": b"\x01" * 8},
+            "reference",
+            "not looked at where match is 'payer'",
+        ),
+        ({"match": Match.PAYER}, "payer", "is missing; give the address that will pay"),
+        ({"match": Match.PAYER, "payer": SHOP}, "payer", "is pay_to itself"),
+        ({"payer": PAYER}, "payer", f"0x{PAYER.hex()} is not looked at where match is 'address'; leave it out"),
+        ({"match": Match.AMOUNT, "payer": PAYER}, "payer", "not looked at where match is 'amount'"),
         ({"pay_to": a_token().address}, "pay_to", "is the contract of USDC itself"),
         ({"pay_to": Address(bytes(20))}, "pay_to", "is the zero address"),
         ({"match": Match.AMOUNT, "token": "CENT"}, "match", "more than 2 decimals"),
@@ -132,6 +157,80 @@ def test_draft__bad_option__is_named_with_a_remedy(changes: dict[str, Any], fiel
     found = problems(an_option_request(**changes))
     assert list(found) == [f"options[0].{field}"]
     assert says in found[f"options[0].{field}"]
+
+
+def test_draft__by_reference__keeps_it_or_takes_the_new_one_for_all_that_leave_it_out() -> None:
+    new, own = bytes(range(NEW_REFERENCE_BYTES)), b"\x07" * 8
+    by_reference = an_option_request(match=Match.REFERENCE)
+    made = drafted(
+        by_reference,
+        replace(by_reference, chain="eth"),
+        replace(by_reference, token="DAI", reference=own, payer=PAYER),
+        an_option_request(pay_to=DAI),
+        new_reference=new,
+    )
+    assert [(o.reference, o.payer) for o in made.options] == [(new, None), (new, None), (own, PAYER), (None, None)]
+
+
+def test_draft__by_payer__keeps_the_payer_and_the_amount() -> None:
+    (option,) = drafted(an_option_request(match=Match.PAYER, payer=PAYER)).options
+    assert (option.match, option.payer, option.reference, option.amount_base) == (
+        Match.PAYER,
+        PAYER,
+        None,
+        100_000_000,
+    )
+
+
+@pytest.mark.parametrize("match", Match)
+def test_draft__without_pay_to__is_left_to_the_store(match: Match) -> None:
+    payer = PAYER if match is Match.PAYER else None
+    made = drafted(an_option_request(pay_to=None, match=match, payer=payer), new_reference=b"\x01" * 32)
+    assert [o.pay_to for o in made.options] == [None]
+
+
+def test_draft__without_pay_to_twice_on_one_way__is_refused() -> None:
+    """Both would be the same address."""
+    left_out = an_option_request(pay_to=None)
+    assert list(problems(left_out, replace(left_out, chain="eth"), left_out)) == ["options[2]"]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "'' is not hex; write 0x and 8 to 32 bytes in hex"),
+        ("a0098add01acc736", "is not hex"),
+        ("0Xa0098add01acc736", "is not hex"),
+        ("0x", "0x has 0 bytes"),
+        ("0xa0098add01acc7", "0xa0098add01acc7 has 7 bytes; give 8 to 32 bytes in hex"),
+        ("0x" + "ab" * 33, "has 33 bytes"),
+        ("0xa0098add01acc73", "has 15 hex digits; a byte has two"),
+        ("0xa0098add01acc73g", "has other than hex digits"),
+        ("0xa0098add01acc7 6", "has other than hex digits"),
+        ("0x" + "\u0661" * 16, "has other than hex digits"),
+        ("0x" + "00" * 8, "is all zeros"),
+    ],
+)
+def test_parse_reference__what_is_none__is_named_with_a_remedy(text: str, says: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        parse_reference(text)
+    assert refused.value.field == "reference"
+    assert says in refused.value.problem
+
+
+@given(st.binary(min_size=8, max_size=32).filter(any))
+def test_parse_reference__any_other__is_its_bytes(reference: bytes) -> None:
+    assert parse_reference("0x" + reference.hex()) == reference
+    assert parse_reference("0x" + reference.hex().upper()) == reference
+
+
+def test_reference_keys__only_a_whole_word_is_shown_as_it_is() -> None:
+    def hashed(data: bytes) -> bytes:
+        return b"keccak of " + data
+
+    assert reference_keys(b"r" * 8, hashed) == (b"keccak of rrrrrrrr",)
+    assert reference_keys(b"r" * 31, hashed) == (b"keccak of " + b"r" * 31,)
+    assert reference_keys(b"r" * 32, hashed) == (b"r" * 32, b"keccak of " + b"r" * 32)
 
 
 def test_draft__no_option__is_refused() -> None:
@@ -155,7 +254,7 @@ def test_draft__everything_wrong__all_is_said_at_once() -> None:
     found = problems(
         an_option_request(chain="solana"),
         an_option_request(token="PEPE"),
-        an_option_request(pay_to=None),
+        an_option_request(pay_to=DAI, token="DAI"),
         reference="",
         expires_in_s=0,
         amount="ten",

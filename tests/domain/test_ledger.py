@@ -58,6 +58,13 @@ def test_settlement__any_parts__balances_per_chain_and_token_without_empty_lines
     assert balance(lines).get(Account.SUSPENSE) == sum(p.transfer.identity.amount for p in some)
 
 
+@pytest.mark.parametrize(("settlement_id", "taken_from"), [(None, Account.SUSPENSE), (SETTLEMENT, Account.SURPLUS)])
+def test_refund__takes_from_suspense_or_from_surplus(settlement_id: SettlementId | None, taken_from: Account) -> None:
+    lines = ledger.refund(a_transfer(10), BaseUnits(4), settlement_id)
+    assert balance(lines) == {taken_from: 4, Account.REFUNDED: -4}
+    assert {line.settlement_id for line in lines} == {settlement_id}
+
+
 @given(st.lists(parts(), min_size=1, max_size=5))
 def test_contra__undoes_an_entry_and_is_its_own_inverse(some: list[SettledPart]) -> None:
     lines = ledger.settlement(SETTLEMENT, some)

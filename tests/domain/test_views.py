@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
@@ -25,6 +26,7 @@ from settler.domain.views import (
     caip2,
     hex_text,
     invoice_view,
+    payment_uri,
     settlement_view,
     time_text,
     transfer_view,
@@ -68,6 +70,25 @@ PAYMENT_JSON = {
 }
 
 
+def test_option__by_reference_and_payer__shows_both() -> None:
+    option = an_option(match=Match.REFERENCE, reference=bytes.fromhex("a0098add01acc736"), payer=PAYER)
+    (shown,) = invoice_view(an_invoice(option), [], None, RENDER)["options"]
+    assert (shown["reference"], shown["payer"]) == ("0xa0098add01acc736", PAYER_TEXT)
+
+
+@pytest.mark.parametrize("amount", [1, 10**6, 100_000_000, 10**30, 2**256 - 1])
+def test_payment_uri__follows_the_grammar_of_eip_681(amount: int) -> None:
+    """https://eips.ethereum.org/EIPS/eip-681: schema, target, @chain, /function, and the parameters in order. A
+    scientific notation would be allowed; a plain integer is what every wallet reads."""
+    uri = payment_uri(an_option(amount_base=BaseUnits(amount)), RENDER)
+    address = "0x[0-9a-fA-F]{40}"
+    found = re.fullmatch(
+        rf"ethereum:({address})@([1-9][0-9]*)/transfer\?address=({address})&uint256=([1-9][0-9]*)", uri, re.ASCII
+    )
+    assert found is not None
+    assert found.groups() == (USDC_TEXT, str(CHAIN), SHOP_TEXT, str(amount))
+
+
 def test_invoice_view() -> None:
     invoice = an_invoice(
         an_option(match=Match.AMOUNT, amount_base=BaseUnits(100_000_007), tail_base=BaseUnits(7)),
@@ -100,6 +121,7 @@ def test_invoice_view() -> None:
                 "amount": "100.000007",
                 "amount_base": "100000007",
                 "reference": None,
+                "payer": None,
                 "uri": f"ethereum:{USDC_TEXT}@8453/transfer?address={SHOP_TEXT}&uint256=100000007",
             }
         ],

@@ -8,7 +8,7 @@ from chains.model import ChainId
 from chains.simulated_chain import START_TIME
 from settler.domain.drafting import OptionRequest
 from settler.domain.invoices import Allocation, Match, TransferRecord, TransferStatus, UnmatchedReason
-from settler.storage import invoicing, schema
+from settler.storage import schema
 from settler.storage.engine import Database
 from tests.support.world import World, token
 
@@ -90,7 +90,7 @@ async def test_money_older_than_the_invoice__is_not_meant_for_it(db: Database) -
     first = await world.invoice()
     await world.catch_up()
     async with db.write() as conn:
-        await invoicing.cancel(conn, first.id, now=world.clock.now(), who="test", reason="test")
+        await world.operating.cancel(conn, first.id, world.by("test"))
     world.send(world.sim_transfer(first.options[0].pay_to, "100"))
     world.mine()
     await world.it.watch.tick()  # has seen the head: the invoice is made now
@@ -112,7 +112,7 @@ async def test_cancel__releases_what_was_paid_into_suspense(db: Database) -> Non
     world.mine()
     await world.catch_up()
     async with db.write() as conn:
-        await invoicing.cancel(conn, invoice.id, now=world.clock.now(), who="ada", reason="sold out")
+        await world.operating.cancel(conn, invoice.id, world.by("sold out"))
     (released,) = await world.transfers()
     assert (released.allocation, released.reason) == (Allocation.UNMATCHED, UnmatchedReason.NO_INVOICE)
     world.mine(5)
@@ -189,7 +189,7 @@ async def test_unique_amounts__canceled__its_payer_does_not_pay_for_somebody_els
     to = world.address()
     canceled = await world.invoice("100", match=Match.AMOUNT, pay_to=to)
     async with db.write() as conn:
-        await invoicing.cancel(conn, canceled.id, now=world.clock.now(), who="ada", reason="sold out")
+        await world.operating.cancel(conn, canceled.id, world.by("sold out"))
     next_one = await world.invoice("100", match=Match.AMOUNT, pay_to=to)
     assert next_one.options[0].amount_base != canceled.options[0].amount_base
     world.pay(canceled)

@@ -40,13 +40,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chains.errors import ChainError
 from chains.model import Address, ChainId, Transfer
-from chains.simulated import SimFaults, SimTx
+from chains.simulated import SimFaults, SimTx, SimulatedReader
+from chains.spans import WindowedReader
 from settler.domain.errors import Conflict
 from settler.domain.finality import Depth
+from settler.domain.invariants import Violation
 from settler.domain.invoices import Invoice, Match
 from settler.domain.settlement import InvoicePolicy
+from settler.stages.invariants import check
 from settler.stages.progress import Progress
-from settler.storage import invoicing, schema
+from settler.storage import schema
 from settler.storage.chains import CursorMoved
 from settler.storage.engine import Database
 from tests.support.lying import HEADER_LIES, LIES, LyingReader, honest, liar
@@ -256,7 +259,7 @@ class Life(RuleBasedStateMachine):
 
         async def cancel() -> None:
             async with self.world.db.write() as conn:
-                await invoicing.cancel(conn, invoice.id, now=self.world.clock.now(), who="ada", reason="test")
+                await self.world.operating.cancel(conn, invoice.id, self.world.by("test"))
 
         self._living(cancel())
 
@@ -587,6 +590,16 @@ class Life(RuleBasedStateMachine):
             assert is_settled or not is_paid or not is_unique or status[invoice.id] == "canceled", invoice
         generations = Counter(s.invoice_id for s in rows.settlements)
         assert generations == {id_: 1 for id_, s in status.items() if s == "settled"}
+        assert self.wait(self._violations()) == []
+
+    async def _violations(self) -> list[Violation]:
+        """By the checkers that `settler reconcile` uses, and honest readers."""
+        clock = self.world.clock.monotonic
+        readers = {
+            c.setup.chain_id: WindowedReader(SimulatedReader(c.chain, name="honest"), monotonic=clock)
+            for c in self.world.chains.values()
+        }
+        return await check(self.world.db, readers, policy=InvoicePolicy(), is_quiescent=True)
 
     def _is_paid(self, invoice: Invoice) -> bool:
         """Whether its address (its unique amounts) got in time what is owed, by the chains alone."""

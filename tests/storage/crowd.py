@@ -69,7 +69,12 @@ async def fill(conn: AsyncConnection) -> None:
     await _add(conn, schema.api_keys, [{"id": f"key_{n}", "key_hash": tx_hash(n)} for n in done])
     await _add(conn, schema.ledger_entries, [{"id": f"led_{n}", "ref": transfer_id(n)} for n in done])
     await _add(conn, schema.ledger_lines, [{"entry_id": f"led_{n}", "index": i} for n in done for i in range(2)])
-    await _add(conn, schema.holds, [{"id": f"hld_{n}", "invoice_id": invoice_id(n)} for n in done])
+    await _add(conn, schema.holds, [_hold(n) for n in done])
+    await _add(
+        conn,
+        schema.refunds,
+        [{"id": f"rfd_{n}", "transfer_id": transfer_id(n), "tx_hash": tx_hash(DONE + n)} for n in done],
+    )
     if conn.dialect.name == "postgresql":
         await conn.execute(text("ANALYZE"))  # as autovacuum would; SQLite is left without, as it is in service
 
@@ -110,6 +115,10 @@ def _event(n: int) -> dict[str, Any]:
         "merchant": f"merchant {n % 200}",
         "is_fanned_out": n < DONE,
     }
+
+
+def _hold(n: int) -> dict[str, Any]:
+    return {"id": f"hld_{n:05}", "invoice_id": invoice_id(n), "reason": "late", "subject": ""}
 
 
 def _delivery(n: int) -> dict[str, Any]:

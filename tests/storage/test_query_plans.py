@@ -21,6 +21,10 @@ from settler.domain.ids import InvoiceId, SettlementId, TransferId
 from settler.domain.invoices import InvoiceStatus
 from settler.domain.ledger import EntryKind
 from settler.domain.matching import Arrival
+from settler.domain.operator import By
+from settler.domain.settlement import InvoicePolicy
+from settler.stages.operating import Operating
+from settler.stages.setup import Judgement
 from settler.storage import (
     api_keys,
     candidates,
@@ -29,8 +33,8 @@ from settler.storage import (
     holds,
     idempotency,
     invoices,
-    invoicing,
     ledger,
+    refunds,
     schema,
     settlements,
     transfers,
@@ -43,8 +47,8 @@ CHAIN = ChainId(crowd.CHAIN_ID)
 INVOICES = [InvoiceId(crowd.invoice_id(n)) for n in (7, crowd.DONE + 1)]
 TRANSFERS = [TransferId(crowd.transfer_id(n)) for n in (7, 8)]
 SETTLEMENTS = [SettlementId(crowd.settlement_id(n)) for n in (7, 8)]
-SMALL = {"chains", "tokens", "webhook_endpoints", "reversals", "alembic_version"}
-"""Some dozens of rows at most."""
+SMALL = {"chains", "tokens", "webhook_endpoints", "reversals", "alembic_version", "operator_actions"}
+"""Some dozens of rows at most, or, the last, only its newest row is asked for."""
 PARTIAL = {
     index.name
     for table in schema.metadata.sorted_tables
@@ -78,13 +82,14 @@ VERBS: dict[str, Verb] = {
     "chains.drop_blocks": lambda c: chains.drop_blocks(c, CHAIN, below=10),
     "chains.held_blocks": lambda c: chains.held_blocks(c, CHAIN, first=crowd.DONE),
     "chains.watch_addresses": lambda c: chains.watch_addresses(c, [Address(crowd.address(7))], now=crowd.NOW),
-    "holds.released": lambda c: holds.released(c, INVOICES),
+    "holds.of_invoice": lambda c: holds.of_invoice(c, INVOICES[0]),
+    "holds.stopped": lambda c: holds.stopped(c, INVOICES),
     "idempotency.claim": lambda c: idempotency.claim(
         c, idempotency.Claim(scope="x", key="7", request_hash=bytes(32)), now=crowd.NOW
     ),
     "idempotency.prune": lambda c: idempotency.prune(c, crowd.NOW.replace(year=2020)),
-    "invoices.cancel": lambda c: invoicing.cancel(
-        c, InvoiceId(crowd.invoice_id(crowd.DONE)), now=crowd.NOW, who="a", reason="b"
+    "invoices.cancel": lambda c: Operating(Judgement(policy=InvoicePolicy())).cancel(
+        c, InvoiceId(crowd.invoice_id(crowd.DONE)), By(who="a", reason="b", now=crowd.NOW)
     ),
     "invoices.candidates": lambda c: candidates.find(c, ARRIVALS),
     "invoices.due_for_expiry": lambda c: invoices.due_for_expiry(c, 100),
@@ -96,6 +101,8 @@ VERBS: dict[str, Verb] = {
     "invoices.left_unfinished": lambda c: invoices.left_unfinished(c, None, 100),
     "invoices.released_from_hold": lambda c: invoices.released_from_hold(c, 100),
     "ledger.entry_lines": lambda c: ledger.entry_lines(c, next(iter(EntryKind)), TRANSFERS[0]),
+    "refunds.at": lambda c: refunds.at(c, CHAIN, TxHash(crowd.tx_hash(7)), 7),
+    "refunds.of_transfers": lambda c: refunds.of_transfers(c, TRANSFERS),
     "settlements.find by merchant": lambda c: settlements.find(c, merchant="merchant 3"),
     "settlements.find of an invoice": lambda c: settlements.find(c, invoice_id=INVOICES[0]),
     "settlements.generations": lambda c: settlements.generations(c, INVOICES),

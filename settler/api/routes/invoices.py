@@ -1,4 +1,4 @@
-"""`/v1/invoices`: make, show, list, cancel."""
+"""`/v1/invoices`: make, show, list, cancel, mark."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from settler.api.answers import Answer, ok, page, split
 from settler.api.call import Call
 from settler.api.errors import not_found
 from settler.api.idempotency import write_once
-from settler.api.models import InvoiceCancel, InvoiceCreate
+from settler.api.models import InvoiceCancel, InvoiceCreate, InvoiceMark
 from settler.api.queries import InvoiceQuery, NoQuery
-from settler.domain.drafting import draft
+from settler.domain.drafting import NEW_REFERENCE_BYTES, draft
 from settler.domain.ids import ENTROPY_BYTES, InvoiceId
 from settler.domain.invoices import Invoice
+from settler.domain.records import Settlement
 from settler.domain.views import Json
 from settler.storage import invoices, invoicing, reading
 
@@ -27,8 +28,16 @@ async def create_invoice(call: Call) -> web.StreamResponse:
     async def effect(conn: AsyncConnection, body: InvoiceCreate) -> Answer:
         request = body.to_request(call.caller.merchant_of_new(body.merchant))
         now = services.clock.now()
-        drafted = draft(request, catalog=services.catalog, defaults=services.defaults, now=now)
-        invoice = await invoicing.insert(conn, drafted, now=now, entropy=services.entropy(ENTROPY_BYTES))
+        drafted = draft(
+            request,
+            catalog=services.catalog,
+            defaults=services.defaults,
+            now=now,
+            new_reference=services.entropy(NEW_REFERENCE_BYTES),
+        )
+        invoice = await invoicing.insert(
+            conn, drafted, now=now, entropy=services.entropy(ENTROPY_BYTES), policy=services.deposits
+        )
         return Answer(status=HTTPStatus.CREATED, body=await _view(conn, invoice))
 
     return await write_once(call, InvoiceCreate, effect)
@@ -61,12 +70,26 @@ async def cancel_invoice(call: Call) -> web.StreamResponse:
 
     async def effect(conn: AsyncConnection, body: InvoiceCancel) -> Answer:
         invoice = await _own(call, conn)
-        canceled = await invoicing.cancel(
-            conn, invoice.id, now=call.services.clock.now(), who=call.caller.name, reason=body.reason
-        )
+        canceled = await call.services.operator.cancel(conn, invoice.id, call.by(body.reason))
         return Answer(body=await _view(conn, canceled))
 
     return await write_once(call, InvoiceCancel, effect)
+
+
+async def mark_invoice(call: Call) -> web.StreamResponse:
+    """An operator's word that it is paid, or as good as."""
+    call.query(NoQuery)
+    settled: list[Settlement] = []
+
+    async def effect(conn: AsyncConnection, body: InvoiceMark) -> Answer:
+        invoice = await _own(call, conn)
+        marked = await call.services.operator.mark(conn, invoice.id, call.by(body.reason))
+        settled[:] = marked.settled
+        return Answer(body=await _view(conn, marked.value))
+
+    answer = await write_once(call, InvoiceMark, effect)
+    call.count_settled(settled)
+    return answer
 
 
 async def _own(call: Call, conn: AsyncConnection) -> Invoice:

@@ -1,4 +1,4 @@
-"""`/v1/transfers`: what arrived, matched or in suspense."""
+"""`/v1/transfers`: what arrived, matched or in suspense, and what is decided about it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chains.model import ChainId
-from settler.api.answers import ok, page, split
+from settler.api.answers import Answer, ok, page, split
 from settler.api.call import Call
 from settler.api.errors import not_found
+from settler.api.idempotency import write_once
+from settler.api.models import TransferAssign, TransferDismiss
 from settler.api.queries import NoQuery, TransferQuery
 from settler.domain.errors import InvalidInput
-from settler.domain.ids import TransferId
+from settler.domain.ids import InvoiceId, TransferId
 from settler.domain.invoices import TransferRecord
+from settler.domain.records import Settlement
+from settler.domain.views import Json
 from settler.storage import chains, invoices, reading, transfers
 
 _CAIP2 = re.compile(r"eip155:([1-9][0-9]{0,17})", re.ASCII)
@@ -40,12 +44,51 @@ async def list_transfers(call: Call) -> web.StreamResponse:
 
 async def show_transfer(call: Call) -> web.StreamResponse:
     call.query(NoQuery)
-    id_ = TransferId(call.id("trf", "transfer"))
     async with call.services.db.read() as conn:
-        transfer = await transfers.get(conn, id_)
-        if transfer is None or not call.caller.sees(await _merchant(conn, transfer)):
-            raise not_found(f"there is no transfer {id_}")
-        return ok((await reading.transfer_views(conn, [transfer]))[0])
+        return ok(await _view(conn, await _seen(call, conn)))
+
+
+async def assign_transfer(call: Call) -> web.StreamResponse:
+    """Money in suspense counts for an invoice from now on, which settles at once if that was all it lacked."""
+    call.query(NoQuery)
+    settled: list[Settlement] = []
+
+    async def effect(conn: AsyncConnection, body: TransferAssign) -> Answer:
+        transfer = await _seen(call, conn)
+        assigned = await call.services.operator.assign(
+            conn, transfer.id, InvoiceId(body.invoice_id), call.by(body.reason)
+        )
+        settled[:] = assigned.settled
+        return Answer(body=await _view(conn, assigned.value))
+
+    answer = await write_once(call, TransferAssign, effect)
+    call.count_settled(settled)
+    return answer
+
+
+async def dismiss_transfer(call: Call) -> web.StreamResponse:
+    """It waits for nobody any more; its money stays in suspense."""
+    call.query(NoQuery)
+
+    async def effect(conn: AsyncConnection, body: TransferDismiss) -> Answer:
+        transfer = await _seen(call, conn)
+        dismissed = await call.services.operator.dismiss(conn, transfer.id, call.by(body.reason))
+        return Answer(body=await _view(conn, dismissed))
+
+    return await write_once(call, TransferDismiss, effect)
+
+
+async def _seen(call: Call, conn: AsyncConnection) -> TransferRecord:
+    """The transfer of the path. Raises `Problem` 404 if there is none that the caller may see."""
+    id_ = TransferId(call.id("trf", "transfer"))
+    transfer = await transfers.get(conn, id_)
+    if transfer is None or not call.caller.sees(await _merchant(conn, transfer)):
+        raise not_found(f"there is no transfer {id_}")
+    return transfer
+
+
+async def _view(conn: AsyncConnection, transfer: TransferRecord) -> Json:
+    return (await reading.transfer_views(conn, [transfer]))[0]
 
 
 async def _merchant(conn: AsyncConnection, transfer: TransferRecord) -> str | None:
