@@ -30,16 +30,15 @@ class Expire:
         """Those left unfinished are gone through in turn, so that ones that stay unpaid keep no others waiting."""
 
     async def tick(self) -> Progress:
-        """Expires what is due, and settles what is paid and final but was left (a chain resumed, a hold released)."""
+        """Expires what is due, and settles what is paid and final but was left (a chain was resumed)."""
         async with self._db.read() as conn:
             due: list[InvoiceId] = await invoices.due_for_expiry(conn, BATCH)
             left = await invoices.left_unfinished(conn, self._looked_up_to, BATCH)
-            released = await invoices.released_from_hold(conn, BATCH)
         self._looked_up_to = left[-1] if len(left) == BATCH else None
-        if not due and not left and not released:
+        if not due and not left:
             return Progress(has_more=False, facts={"invoices": 0})
         async with self._db.write() as conn:
-            assessed = await assess_invoices(conn, [*due, *left, *released], self._judgement, now=self._clock.now())
+            assessed = await assess_invoices(conn, [*due, *left], self._judgement, now=self._clock.now())
         self._reporter.assessed(assessed, 0.0)
         return Progress(
             has_more=bool(assessed.changed) and len(due) == BATCH,

@@ -24,7 +24,7 @@ from settler.stages.agreement import agreed_headers
 from settler.stages.assessing import assess_invoices
 from settler.stages.recording import moves_money
 from settler.stages.setup import Judgement
-from settler.stages.undoing import reverse, unbook
+from settler.stages.undoing import locked, reverse, unbook
 from settler.storage import chains, reading, settlements, transfers
 from settler.storage.chains import ChainState
 from settler.storage.engine import Database
@@ -64,10 +64,12 @@ async def halt_chain(
             final_time=ancestor.time,
             head_number=ancestor.number,
             head_time=ancestor.time,
+            risks_number=BlockNumber(min(ancestor.number, state.risks_number or ancestor.number)),
         )
         await chains.drop_blocks(conn, state.chain_id, above=ancestor.number)
         await chains.hold_blocks(conn, state.chain_id, [ancestor])
-        vanished = await transfers.canonical_above(conn, state.chain_id, ancestor.number)
+        found = await transfers.canonical_above(conn, state.chain_id, ancestor.number)
+        vanished = await locked(conn, found)
         reversed_ = await settlements.in_force_on(conn, [t.id for t in vanished])
         await reverse(conn, reversed_, reason=reason, now=now)
         await _orphan(conn, vanished, now)

@@ -188,7 +188,7 @@ def _is_still_meant(held: TransferRecord, found: Transfer, open_to: Mapping[Invo
     """A match stands; only what was gone and comes back to a closed invoice, or to none, is matched again, and what
     another provider reads other references of (an operator's word stands above those).
     """
-    if held.allocation is Allocation.DISMISSED:
+    if held.allocation is Allocation.DISMISSED or "refunds" in held.evidence:
         return True
     if held.is_canonical:
         is_closed = held.invoice_id is not None and open_to[held.invoice_id].status in _CLOSED

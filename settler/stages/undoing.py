@@ -21,6 +21,15 @@ from settler.storage import invoices, reading, settlements, transfers
 from settler.storage import ledger as ledger_store
 
 
+async def locked(conn: AsyncConnection, vanished: Sequence[TransferRecord]) -> list[TransferRecord]:
+    """The payments as they are once nobody else decides about their invoices any more. Without it, one that is settled
+    beside this transaction (by another chain's tick, or by `Expire`) would be left resting on what vanished.
+    """
+    await invoices.get_many(conn, {t.invoice_id for t in vanished if t.invoice_id is not None}, lock=True)
+    now_held = await transfers.get_many(conn, (t.id for t in vanished))
+    return [now_held[t.id] for t in vanished]
+
+
 async def reverse(conn: AsyncConnection, reversed_: Sequence[Settlement], *, reason: str, now: datetime) -> None:
     """Writes a reversal beside each settlement; its invoice is `reversed`."""
     entries = []
@@ -78,7 +87,7 @@ async def take_back(
     """
     places = {t.identity: (t.block_hash, t.log_index) for t in read.transfers}
     standing = [t for t in early if places.get(t.identity) == (t.block_hash, t.log_index)]
-    gone = [t for t in early if t not in standing]
+    gone = await locked(conn, [t for t in early if t not in standing])
     resting = await settlements.in_force_on(conn, [t.id for t in gone])
     reason = "the chain undid a payment that had been settled early, as its amount tier allows"
     await reverse(conn, resting, reason=reason, now=now)

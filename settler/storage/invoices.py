@@ -179,19 +179,6 @@ async def left_unfinished(conn: AsyncConnection, after: InvoiceId | None, limit:
     return [InvoiceId(row.id) for row in await conn.execute(query.limit(limit))]
 
 
-async def released_from_hold(conn: AsyncConnection, limit: int) -> list[InvoiceId]:
-    """Invoices with a hold that was lifted, and not settled since."""
-    h = schema.holds
-    query = (
-        select(_i.c.id)
-        .join(h, h.c.invoice_id == _i.c.id)
-        .where(h.c.released_at.is_not(None), _i.c.status.in_(["pending", "expired"]))
-        .order_by(h.c.released_at.desc())
-        .limit(limit)
-    )
-    return [InvoiceId(row.id) for row in await conn.execute(query)]
-
-
 async def merchants(conn: AsyncConnection, ids: Iterable[InvoiceId]) -> dict[InvoiceId, str]:
     """Whose invoices they are."""
     found: dict[InvoiceId, str] = {}

@@ -426,13 +426,6 @@ holds = Table(
         sqlite_where=text("released_at IS NULL"),
         postgresql_where=text("released_at IS NULL"),
     ),
-    # what an operator let go on, newest first
-    Index(
-        "ix_holds_released",
-        "released_at",
-        sqlite_where=text("released_at IS NOT NULL"),
-        postgresql_where=text("released_at IS NOT NULL"),
-    ),
 )
 
 token_risks = Table(

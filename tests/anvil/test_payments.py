@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,7 @@ async def test_exact__processing_until_final__then_settled(shop: Shop) -> None:
     assert payment["payer"] == shop.node.accounts[1].address
     settlement = await shop.api.settlement_of(invoice)
     assert amounts(settlement) == ("100.00", "0.00")
+    assert re.fullmatch(r"sha256:[0-9a-f]{16}", settlement["policy"].pop("version"))
     assert settlement["policy"] == {
         "finality": {"anvil": str(FINALITY)},
         "quorum": {"anvil": 1},

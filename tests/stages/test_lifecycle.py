@@ -18,7 +18,7 @@ from settler.domain.invoices import Allocation, Invoice, TransferStatus, Unmatch
 from settler.domain.settlement import InvoicePolicy, LatePolicy
 from settler.stages.looking import TagUnusable
 from settler.stages.opening import open_chain
-from settler.storage import schema
+from settler.storage import holds, schema
 from settler.storage.chains import CursorMoved
 from settler.storage.engine import Database
 from tests.support.world import World, token
@@ -62,11 +62,10 @@ async def dump(world: World) -> dict[str, list[tuple[object, ...]]]:
 
 
 async def release_hold(world: World, invoice: Invoice) -> None:
-    """What an operator's command will do."""
-    t = schema.holds
+    """As an operator does."""
     async with world.db.write() as conn:
-        released = sa.update(t).where(t.c.invoice_id == invoice.id)
-        await conn.execute(released.values(released_at=world.clock.now(), released_by="ada"))
+        for hold in await holds.of_invoice(conn, invoice.id):
+            await world.operating.release_hold(conn, hold.id, world.by("fine"))
 
 
 # Expiry

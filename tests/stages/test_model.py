@@ -49,6 +49,7 @@ from settler.domain.invoices import Invoice, Match
 from settler.domain.settlement import InvoicePolicy
 from settler.stages.invariants import check
 from settler.stages.progress import Progress
+from settler.stages.settle import OMISSION_SIGHTINGS
 from settler.storage import schema
 from settler.storage.chains import CursorMoved
 from settler.storage.engine import Database
@@ -574,6 +575,9 @@ class Life(RuleBasedStateMachine):
             self._heal(name)
             self.world.mine(8, on=name)
             self._grown(name)
+        # what somebody invented is given up when it was left out several times, by this process
+        for _ in range(OMISSION_SIGHTINGS - 1):
+            self._living(self.world.catch_up())
         self.wait(self.world.catch_up())
         self.wait(self.world.catch_up())
         self.has_news = True

@@ -262,7 +262,7 @@ async def test_unprovable_payment__is_final_and_held_until_an_operator_releases_
     world.mine(4)
     await world.catch_up()
     view = await world.view(invoice.id)
-    assert (view["status"], view["amount_settled"], await world.count(schema.settlements)) == ("pending", "0.00", 0)
+    assert (view["status"], view["amount_settled"], await world.count(schema.settlements)) == ("processing", "0.00", 0)
     assert [t.is_final for t in await world.transfers()] == [True]
     assert (await world.state()).settled_number == world.it.chain.head.number - 3, "the chain goes on"
     async with sqlite_db.read() as conn:

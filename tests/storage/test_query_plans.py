@@ -99,7 +99,6 @@ VERBS: dict[str, Verb] = {
     "invoices.get_many": lambda c: invoices.get_many(c, INVOICES, lock=True),
     "invoices.merchants": lambda c: invoices.merchants(c, INVOICES),
     "invoices.left_unfinished": lambda c: invoices.left_unfinished(c, None, 100),
-    "invoices.released_from_hold": lambda c: invoices.released_from_hold(c, 100),
     "ledger.entry_lines": lambda c: ledger.entry_lines(c, next(iter(EntryKind)), TRANSFERS[0]),
     "refunds.at": lambda c: refunds.at(c, CHAIN, TxHash(crowd.tx_hash(7)), 7),
     "refunds.of_transfers": lambda c: refunds.of_transfers(c, TRANSFERS),

@@ -290,14 +290,6 @@ def _create_tables() -> None:
         sa.UniqueConstraint("invoice_id", "reason", "subject", name="uq_holds_invoice_reason_subject"),
     )
     op.create_index(
-        "ix_holds_released",
-        "holds",
-        ["released_at"],
-        unique=False,
-        sqlite_where=sa.text("released_at IS NOT NULL"),
-        postgresql_where=sa.text("released_at IS NOT NULL"),
-    )
-    op.create_index(
         "ix_holds_standing",
         "holds",
         ["id"],
