@@ -13,14 +13,14 @@ While no invoice waits that a tier takes, nothing is asked of anybody.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import assert_never
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chains.errors import ChainError, NodeInconsistent
-from chains.model import BlockNumber, BlockSpan
+from chains.model import BlockNumber, BlockSpan, Transfer, TransferIdentity
 from chains.pool import Pool
 from chains.quorum import gist
 from settler.clock import Clock
@@ -40,7 +40,8 @@ from settler.storage.chains import ChainState
 from settler.storage.engine import Database
 
 PAYMENTS_MAX = 500
-"""Looked at in one tick, lowest block first."""
+"""Looked at in one tick, lowest block first; or pages of so many, to find some that a tier takes."""
+PAGES_MAX = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,15 +76,42 @@ class Early:
         async with self._db.read() as conn:
             state = await chains.get(conn, self._chain.chain_id)
             assert state is not None and state.is_started, f"{self._chain.name} was not opened"
-            found = [] if state.is_halted else await transfers.waiting(conn, state.chain_id, PAYMENTS_MAX)
-            waiting = await self._within_tiers(conn, found)
+            waiting = [] if state.is_halted else await self._waiting(conn, state)
         if not waiting:
             return Progress(has_more=False, facts={"waiting": 0})
-        heights = {w.tier.policy: await self._height(w.tier.policy, state) for w in waiting}
-        due = [w for w in waiting if w.payment.block_number <= (heights[w.tier.policy] or -1)]
+        heights = await self._heights({w.tier.policy for w in waiting}, state)
+        due = [w for w in waiting if w.payment.block_number <= heights.get(w.tier.policy, -1)]
         if not due:
             return Progress(has_more=False, facts={"waiting": len(waiting)})
-        return await self._settle(state, due)
+        return await self._settle(state, due, heights)
+
+    async def _waiting(self, conn: AsyncConnection, state: ChainState) -> list[_Waiting]:
+        """Payments that a tier takes, page by page: many that none takes must not keep them waiting."""
+        waiting: list[_Waiting] = []
+        for page in range(PAGES_MAX):
+            found = await transfers.waiting(conn, state.chain_id, limit=PAYMENTS_MAX, skip=page * PAYMENTS_MAX)
+            waiting += await self._within_tiers(conn, found)
+            if len(found) < PAYMENTS_MAX or len(waiting) >= PAYMENTS_MAX:
+                break
+        return waiting[:PAYMENTS_MAX]
+
+    async def _heights(self, policies: Set[FinalityPolicy], state: ChainState) -> dict[FinalityPolicy, BlockNumber]:
+        """Up to where each policy allows settling. A policy that cannot be asked for stops no other; raises the error
+        where none can.
+        """
+        found: dict[FinalityPolicy, BlockNumber] = {}
+        failure: ChainError | None = None
+        for policy in sorted(policies, key=str):
+            try:
+                height = await self._height(policy, state)
+            except ChainError as error:
+                failure = error
+                continue
+            if height is not None:
+                found[policy] = height
+        if failure is not None and not found:
+            raise failure
+        return found
 
     async def _within_tiers(self, conn: AsyncConnection, found: Sequence[TransferRecord]) -> list[_Waiting]:
         ids = {t.invoice_id for t in found if t.invoice_id is not None}
@@ -128,7 +156,9 @@ class Early:
                 case _:
                     assert_never(seen)
 
-    async def _settle(self, state: ChainState, due: Sequence[_Waiting]) -> Progress:
+    async def _settle(
+        self, state: ChainState, due: Sequence[_Waiting], heights: Mapping[FinalityPolicy, BlockNumber]
+    ) -> Progress:
         """Reads the blocks of the payments again, and makes final those that a quorum shows."""
         numbers = [w.payment.block_number for w in due]
         span = BlockSpan(first=min(numbers), last=min(max(numbers), BlockNumber(min(numbers) + self._pool.width - 1)))
@@ -136,16 +166,25 @@ class Early:
             query = self._chain.query(await chains.watched(conn))
         asked = Agreement(
             self._pool,
-            lambda reader: reader.read_span(span, query),
+            lambda reader: reader.read_span(span, query, anchor=state.settled.number),
             quorum=self._chain.quorum,
             gist=gist,
             what=f"blocks {span}",
             reaching=span.last,
         )
         believed = await asked.reached()
-        tiers: Mapping[object, Tier] = {w.payment.identity: w.tier for w in due}
-        read = replace(believed.value, transfers=tuple(t for t in believed.value.transfers if t.identity in tiers))
-        proofs = await self._examiner.evidence(believed.value, query, believed.sources)
+        anchor = believed.value.anchor
+        if anchor is None or anchor.hash != state.settled_hash:
+            raise NodeInconsistent(f"the reading does not stand on block {state.settled.number}, which is settled")
+        tiers: Mapping[TransferIdentity, Tier] = {w.payment.identity: w.tier for w in due}
+
+        def is_due(t: Transfer) -> bool:
+            # it may stand higher by now than where it was looked up
+            tier = tiers.get(t.identity)
+            return tier is not None and t.block_number <= heights[tier.policy]
+
+        read = replace(believed.value, transfers=tuple(t for t in believed.value.transfers if is_due(t)))
+        proofs = await self._examiner.evidence(believed.value, query, believed.sources, is_final=False)
         now = self._clock.now()
         async with self._db.write() as conn:
             # nothing of it moves: it is only to be as it was

@@ -21,8 +21,10 @@ class Examiner:
         self._prover = Prover(chain=chain, pool=pool)
         self._screener = Screener(chain=chain, pool=pool, db=db, clock=clock)
 
-    async def evidence(self, read: SpanRead, query: LogQuery, sources: tuple[str, ...]) -> Evidence:
+    async def evidence(
+        self, read: SpanRead, query: LogQuery, sources: tuple[str, ...], *, is_final: bool = True
+    ) -> Evidence:
         """What each transfer of the reading rests on, and what speaks against it. Raises as `Prover` and `Screener`."""
         proven = await self._prover.evidence(read, query, sources)
-        flagged = await self._screener.flags(read)
+        flagged = await self._screener.flags(read, is_final=is_final)
         return {i: replace(given, flags=flagged[i]) if i in flagged else given for i, given in proven.items()}

@@ -25,7 +25,7 @@ from settler.stages.assessing import assess_invoices
 from settler.stages.recording import moves_money
 from settler.stages.setup import Judgement
 from settler.stages.undoing import locked, reverse, unbook
-from settler.storage import chains, reading, settlements, transfers
+from settler.storage import chains, reading, risks, settlements, transfers
 from settler.storage.chains import ChainState
 from settler.storage.engine import Database
 
@@ -68,6 +68,7 @@ async def halt_chain(
         )
         await chains.drop_blocks(conn, state.chain_id, above=ancestor.number)
         await chains.hold_blocks(conn, state.chain_id, [ancestor])
+        await risks.forget(conn, state.chain_id, above=ancestor.number)
         found = await transfers.canonical_above(conn, state.chain_id, ancestor.number)
         vanished = await locked(conn, found)
         reversed_ = await settlements.in_force_on(conn, [t.id for t in vanished])
@@ -83,7 +84,9 @@ async def _ancestor(state: ChainState, pool: Pool, quorum: int, db: Database) ->
     async with db.read() as conn:
         held = await chains.held_blocks(conn, state.chain_id, last=state.settled_number)
         paid = await transfers.final_places(conn, state.chain_id)
-    known: dict[BlockNumber, BlockHash] = {**{b.number: b.hash for b in held}, **paid}
+    # what a tier made final above it is no block that was settled
+    settled = {number: hash_ for number, hash_ in paid.items() if number <= (state.settled_number or 0)}
+    known: dict[BlockNumber, BlockHash] = {**{b.number: b.hash for b in held}, **settled}
     heights = sorted(known, reverse=True)
     for at in range(0, len(heights), PROBE_BATCH):
         batch = heights[at : at + PROBE_BATCH]

@@ -17,11 +17,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from chains.errors import QuorumLost
-from chains.model import Address, ContractCall, SpanRead, Transfer, TransferIdentity
+from chains.model import Address, Announcement, ContractCall, SpanRead, Transfer, TransferIdentity
 from chains.oracles import DECIMALS, LATEST_ROUND_DATA, is_sanctioned_call, read_flag, read_price
 from chains.pool import Pool
 from settler.clock import Clock
-from settler.domain.risks import against_payer, against_price, against_token
+from settler.domain.risks import Risk, against_payer, against_price, against_token
 from settler.domain.settlement import HoldReason
 from settler.stages.announced import Announced
 from settler.stages.setup import ChainSetup
@@ -40,8 +40,10 @@ class Screener:
         self._db = db
         self._announced = Announced(chain=chain, pool=pool, db=db, clock=clock)
 
-    async def flags(self, read: SpanRead) -> Flagged:
+    async def flags(self, read: SpanRead, *, is_final: bool) -> Flagged:
         """What speaks against each transfer of the reading that moves money; those without anything are left out.
+
+        `is_final`: the chain made the span's blocks final, so that what tokens announced in them is kept.
 
         Raises `ChainError` when it cannot be told now.
         """
@@ -49,7 +51,7 @@ class Screener:
         if not money:
             return {}
         found: dict[TransferIdentity, dict[HoldReason, str]] = defaultdict(dict)
-        tokens = await self._against_tokens(money, read)
+        tokens = await self._against_tokens(money, read, is_final=is_final)
         prices = await self._against_prices({t.identity.token for t in money}, read)
         payers = await self._against_payers({t.identity.sender for t in money})
         for t in money:
@@ -63,12 +65,20 @@ class Screener:
                     found[i][reason] = why
         return found
 
-    async def _against_tokens(self, money: Sequence[Transfer], read: SpanRead) -> dict[tuple[Address, Address], str]:
+    async def _against_tokens(
+        self, money: Sequence[Transfer], read: SpanRead, *, is_final: bool
+    ) -> dict[tuple[Address, Address], str]:
         """By token and receiving address."""
-        while not await self._announced.read_to(read.end.number):
-            pass
+        fresh: frozenset[Announcement] = frozenset()
+        if is_final:
+            while not await self._announced.read_to(read.end.number):
+                pass
+        else:
+            fresh = await self._announced.beyond(read.end.number)
         async with self._db.read() as conn:
-            known = await risks.of_chain(conn, self._chain.chain_id)
+            known = {token: list(kept) for token, kept in (await risks.of_chain(conn, self._chain.chain_id)).items()}
+        for each in fresh:
+            known.setdefault(each.token, []).append(Risk(announcement=each, is_accepted=False))
         pairs = {(t.identity.token, t.identity.recipient) for t in money if t.identity.token in known}
         said = {(token, to): against_token(known[token], to) for token, to in pairs}
         return {pair: why for pair, why in said.items() if why is not None}

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chains.model import Address, Announcement, AnnouncementKind, BlockNumber, ChainId, TxHash
@@ -16,6 +16,8 @@ from settler.storage import operator_actions, schema
 from settler.storage.sql import insert_missing
 
 _t = schema.token_risks
+NOBODY = Address(bytes(20))
+"""Where an announcement names no address."""
 
 
 async def add(conn: AsyncConnection, chain_id: ChainId, found: Iterable[Announcement], *, now: datetime) -> None:
@@ -28,12 +30,12 @@ async def add(conn: AsyncConnection, chain_id: ChainId, found: Iterable[Announce
             "tx_hash": a.tx_hash,
             "log_index": a.log_index,
             "kind": a.kind.value,
-            "subject": a.subject,
+            "subject": a.subject or NOBODY,
             "seen_at": now,
         }
         for a in found
     ]
-    await insert_missing(conn, _t, rows, key=["chain_id", "token", "block_number", "log_index"])
+    await insert_missing(conn, _t, rows, key=["chain_id", "token", "block_number", "log_index", "kind", "subject"])
 
 
 async def of_chain(conn: AsyncConnection, chain_id: ChainId) -> dict[Address, Sequence[Risk]]:
@@ -44,13 +46,18 @@ async def of_chain(conn: AsyncConnection, chain_id: ChainId) -> dict[Address, Se
         announcement = Announcement(
             token=Address(row.token),
             kind=AnnouncementKind(row.kind),
-            subject=None if row.subject is None else Address(row.subject),
+            subject=None if row.subject == NOBODY else Address(row.subject),
             block_number=BlockNumber(row.block_number),
             tx_hash=TxHash(row.tx_hash),
             log_index=row.log_index,
         )
         found[announcement.token].append(Risk(announcement=announcement, is_accepted=row.accepted_at is not None))
     return dict(found)
+
+
+async def forget(conn: AsyncConnection, chain_id: ChainId, *, above: BlockNumber) -> None:
+    """Lets go of what was announced in blocks that are gone."""
+    await conn.execute(delete(_t).where(_t.c.chain_id == chain_id, _t.c.block_number > above))
 
 
 async def accept(

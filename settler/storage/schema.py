@@ -438,14 +438,14 @@ token_risks = Table(
     Column("log_index", BigInteger, nullable=False),
     # paused, unpaused, upgraded, deprecated, blocked, unblocked
     Column("kind", Text, nullable=False),
-    # the address that was blocked, or the new implementation
-    _address("subject", nullable=True),
+    # the address that was blocked, or the new implementation; zeros where none is named
+    _address("subject"),
     Column("seen_at", UtcDateTime, nullable=False),
     # an operator looked at it and trusts the token again
     Column("accepted_at", UtcDateTime),
     Column("accepted_by", Text),
-    # what a token's contract announced of itself, in the order it did
-    PrimaryKeyConstraint("chain_id", "token", "block_number", "log_index"),
+    # what a token's contract announced of itself, in the order it did; whatever any provider shows is kept
+    PrimaryKeyConstraint("chain_id", "token", "block_number", "log_index", "kind", "subject"),
     ForeignKeyConstraint(["chain_id"], ["chains.chain_id"]),
 )
 

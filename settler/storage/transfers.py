@@ -160,8 +160,8 @@ async def final_of(conn: AsyncConnection, chain_id: ChainId, hashes: Iterable[Tx
     return found
 
 
-async def waiting(conn: AsyncConnection, chain_id: ChainId, limit: int) -> list[TransferRecord]:
-    """Provisional payments of invoices that are paid in full, lowest first, at most `limit`."""
+async def waiting(conn: AsyncConnection, chain_id: ChainId, *, limit: int, skip: int = 0) -> list[TransferRecord]:
+    """Provisional payments of invoices that are paid in full, lowest first, at most `limit` behind the first `skip`."""
     i = schema.invoices
     query = (
         select(_t)
@@ -171,8 +171,9 @@ async def waiting(conn: AsyncConnection, chain_id: ChainId, limit: int) -> list[
             _t.c.status == TransferStatus.DETECTED.value,
             i.c.status == InvoiceStatus.PROCESSING.value,
         )
-        .order_by(_t.c.block_number, _t.c.log_index)
+        .order_by(_t.c.block_number, _t.c.log_index, _t.c.id)
         .limit(limit)
+        .offset(skip)
     )
     return [_record(row) for row in await conn.execute(query)]
 

@@ -378,12 +378,14 @@ def _create_tables() -> None:
         sa.Column("tx_hash", sa.LargeBinary(length=32), nullable=False),
         sa.Column("log_index", sa.BigInteger(), nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
-        sa.Column("subject", sa.LargeBinary(length=20), nullable=True),
+        sa.Column("subject", sa.LargeBinary(length=20), nullable=False),
         sa.Column("seen_at", UtcDateTime(), nullable=False),
         sa.Column("accepted_at", UtcDateTime(), nullable=True),
         sa.Column("accepted_by", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(["chain_id"], ["chains.chain_id"], name=op.f("fk_token_risks_chain_id")),
-        sa.PrimaryKeyConstraint("chain_id", "token", "block_number", "log_index", name=op.f("pk_token_risks")),
+        sa.PrimaryKeyConstraint(
+            "chain_id", "token", "block_number", "log_index", "kind", "subject", name=op.f("pk_token_risks")
+        ),
     )
     op.create_table(
         "tokens",
