@@ -111,7 +111,7 @@ class InvoiceFacts:
     """At least those the settlements rest on."""
     is_mark_audited: bool = False
     """The audit log says that an operator marked it."""
-    is_stopped: bool = False
+    standing: frozenset[Stop] = frozenset()
     """An operator's own hold stands."""
     released: frozenset[Stop] = frozenset()
     flagged: Mapping[TransferId, Collection[HoldReason]] = field(default_factory=dict)
@@ -156,7 +156,7 @@ def settled_iff_paid(
 
 def _ought_to_settle(facts: InvoiceFacts, policy: InvoicePolicy) -> bool:
     invoice = facts.invoice
-    if invoice.status is InvoiceStatus.CANCELED or facts.is_stopped:
+    if invoice.status is InvoiceStatus.CANCELED or facts.standing:
         return False
     accepts_late = policy.late is LatePolicy.ACCEPT or Stop(reason=HoldReason.LATE) in facts.released
     paid = [

@@ -79,7 +79,7 @@ def match(arrival: Arrival, candidates: Candidates, *, policy: InvoicePolicy) ->
         return Unmatched(reason=UnmatchedReason.IGNORED_ZERO)
     named = _named(arrival, candidates)
     if named:
-        return _by_reference(arrival, named)
+        return _unless_contested(_by_reference(arrival, named), arrival, candidates, policy)
     several: tuple[InvoiceId, ...] = ()
     for strategy in (Match.ADDRESS, Match.AMOUNT, Match.PAYER):
         fitting = tuple(i.id for i in candidates.invoices if _fits(arrival, i, strategy, policy))
@@ -127,6 +127,21 @@ def _by_reference(arrival: Arrival, named: Sequence[Invoice]) -> Result:
     if arrival.block_time > invoice.monitoring_until:
         return Unmatched(reason=UnmatchedReason.LATE, candidates=ids)
     return Matched(invoice_id=invoice.id, strategy=Match.REFERENCE, candidates=ids)
+
+
+def _unless_contested(found: Result, arrival: Arrival, candidates: Candidates, policy: InvoicePolicy) -> Result:
+    """References are public: one merchant's must not take what another merchant's invoice would get without it."""
+    if isinstance(found, Unmatched):
+        return found
+    (owner,) = (i.merchant for i in candidates.invoices if i.id == found.invoice_id)
+    others = tuple(
+        i.id
+        for i in candidates.invoices
+        if i.merchant != owner and any(_fits(arrival, i, s, policy) for s in (Match.ADDRESS, Match.AMOUNT, Match.PAYER))
+    )
+    if others:
+        return Unmatched(reason=UnmatchedReason.AMBIGUOUS, candidates=(found.invoice_id, *others))
+    return found
 
 
 # -- by address, amount, payer -----------------------------------------------------------------------------------------

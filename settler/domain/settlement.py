@@ -145,7 +145,7 @@ def assess(
     scanned_to: datetime | None,
     policy: InvoicePolicy,
     flags: Flags = MappingProxyType({}),
-    is_stopped: bool = False,
+    standing: frozenset[Stop] = frozenset(),
     released: frozenset[Stop] = frozenset(),
 ) -> Outcome:
     """Where an open invoice stands, given every transfer allocated to it.
@@ -153,7 +153,8 @@ def assess(
     `scanned_to`: the least block time up to which all chains of its options are read; `None` if one is not read at
     all yet.
     `flags`: what speaks against payments; they are counted, and hold the settlement that would rest on them.
-    `is_stopped`: an operator's own hold stands. `released`: what an operator has let pass.
+    `standing`: what stops it by now, and stays until an operator lets it pass; what is about a payment counts while it
+    rests on that one. `released`: what an operator has let pass.
     """
     assert invoice.status not in (InvoiceStatus.SETTLED, InvoiceStatus.CANCELED), (
         f"{invoice.id} is {invoice.status}: nothing left to assess"
@@ -168,12 +169,13 @@ def assess(
         # what is due depends on the options used: by these payments, not by others that may never be final
         return bool(paid) and received(invoice, paid) >= due(invoice, paid) - missable
 
+    is_stopped = Stop(reason=HoldReason.MANUAL) in standing
     noted = _noted(invoice, canonical) | (_HELD if is_stopped else frozenset())
     is_past = scanned_to is not None and scanned_to > invoice.expires_at
 
     for paid in _as_it_came([t for t in counted if t.is_final]):
         if is_enough(paid):
-            stops = _stops(paid, flags, is_stopped=is_stopped) - released
+            stops = _stops(paid, flags, standing) - released
             if stops:
                 return Hold(stops=_in_order(stops), is_paid=True, expire=False, exceptions=noted | _HELD)
             return Settle(parts=_parts(invoice, paid), exceptions=_noted(invoice, paid))
@@ -217,14 +219,15 @@ def _as_it_came(arrived: Sequence[TransferRecord]) -> Iterator[Sequence[Transfer
 _HELD = frozenset({InvoiceException.ON_HOLD})
 
 
-def _stops(paid: Sequence[TransferRecord], flags: Flags, *, is_stopped: bool) -> frozenset[Stop]:
-    manual = {Stop(reason=HoldReason.MANUAL)} if is_stopped else set()
+def _stops(paid: Sequence[TransferRecord], flags: Flags, standing: frozenset[Stop]) -> frozenset[Stop]:
+    ids = {t.id for t in paid}
+    kept = {stop for stop in standing if stop.transfer_id in ids or stop.reason is HoldReason.MANUAL}
     flagged = {
         Stop(reason=reason, transfer_id=t.id, detail=detail)
         for t in paid
         for reason, detail in flags.get(t.id, {}).items()
     }
-    return frozenset(manual | flagged)
+    return frozenset(flagged | kept)
 
 
 def _in_order(stops: frozenset[Stop]) -> tuple[Stop, ...]:

@@ -194,7 +194,7 @@ def _outcome(
         scanned_to=_scanned_to(invoice, states),
         policy=judgement.policy,
         flags=flags,
-        is_stopped=stopped.is_manual,
+        standing=stopped.standing,
         released=stopped.released,
     )
     if isinstance(outcome, Settle) and any(states[p.transfer.identity.chain_id].is_halted for p in outcome.parts):
@@ -262,7 +262,10 @@ def _left_over(verdict: _Verdict, outcome: Settle) -> list[TransferRecord]:
             allocation=Allocation.UNMATCHED,
             reason=UnmatchedReason.SURPLUS,
             invoice_id=None,
-            evidence={"candidates": [verdict.invoice.id]},
+            evidence={
+                "candidates": [verdict.invoice.id],
+                **({"labels": t.evidence["labels"]} if "labels" in t.evidence else {}),
+            },
             version=t.version + 1,
         )
         for t in verdict.transfers

@@ -124,7 +124,7 @@ async def _invoice_facts(
             settlements=settled.get(id_, []),
             records=records,
             is_mark_audited=id_ in marked,
-            is_stopped=by_holds.is_manual,
+            standing=by_holds.standing,
             released=by_holds.released,
             flagged={t.id: tuple(flags[t.id]) for t in allocated[id_] if t.id in flags},
             settled={s.chain_id: s.settled_number for s in states if s.settled_number is not None},

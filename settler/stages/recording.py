@@ -21,6 +21,7 @@ from settler.domain.invoices import (
     Allocation,
     Invoice,
     InvoiceStatus,
+    Match,
     TransferRecord,
     TransferStatus,
     UnmatchedReason,
@@ -83,7 +84,7 @@ async def record(
                 changed.append(placed)
             else:
                 to_match.append((placed, found))
-    matched = await _matched(conn, to_match, policy)
+    matched = [_reconsidered(known.get(r.identity), r, born) for r, born in await _matched(conn, to_match, policy)]
     before = {r.id: r.invoice_id for r, _ in to_match}
     left = frozenset(old for r in matched if (old := before[r.id]) is not None and old != r.invoice_id)
     for record_ in matched:
@@ -193,7 +194,8 @@ def _is_still_meant(held: TransferRecord, found: Transfer, open_to: Mapping[Invo
     if held.is_canonical:
         is_closed = held.invoice_id is not None and open_to[held.invoice_id].status in _CLOSED
         return is_closed or held.is_assigned or list(held.evidence.get("labels", ())) == _labels(found)
-    return held.invoice_id is not None and open_to[held.invoice_id].status not in _CLOSED
+    is_open = held.invoice_id is not None and open_to[held.invoice_id].status not in _CLOSED
+    return is_open and (held.is_assigned or list(held.evidence.get("labels", ())) == _labels(found))
 
 
 async def _invoices_of(conn: AsyncConnection, known: Iterable[TransferRecord]) -> dict[InvoiceId, Invoice]:
@@ -205,9 +207,26 @@ def _labels(found: Transfer) -> list[dict[str, str]]:
     return [{"kind": label.kind.value, "key": "0x" + label.key.hex()} for label in found.labels]
 
 
+def _reconsidered(held: TransferRecord | None, matched: TransferRecord, born: datetime | None) -> TransferRecord:
+    """A payment that stands and was matched again for its references: it goes to an invoice that was there when the
+    payment was seen, or stays where it is. Else whoever sees a payment could make an invoice that it then names.
+
+    `born`: when the invoice was made that it would go to. What another reference led to, and is not read any more, is
+    taken back in any case.
+    """
+    if held is None or not held.is_canonical or held.evidence.get("strategy") == Match.REFERENCE.value:
+        return matched
+    if born is not None and born <= held.recorded_at:
+        return matched
+    return replace(
+        matched, allocation=held.allocation, reason=held.reason, invoice_id=held.invoice_id, evidence=held.evidence
+    )
+
+
 async def _matched(
     conn: AsyncConnection, records: Sequence[tuple[TransferRecord, Transfer]], policy: InvoicePolicy
-) -> list[TransferRecord]:
+) -> list[tuple[TransferRecord, datetime | None]]:
+    """Each as allocated now, with when the invoice was made that it was allocated to."""
     arrivals = [
         Arrival(
             identity=r.identity,
@@ -218,31 +237,30 @@ async def _matched(
         for r, found in records
     ]
     possible = await candidates.find(conn, arrivals)
-    allocated = []
+    allocated: list[tuple[TransferRecord, datetime | None]] = []
     for (record_, found), arrival, near in zip(records, arrivals, possible, strict=True):
         result = match(arrival, near, policy=policy)
         labels = {"labels": _labels(found)} if found.labels else {}
         match result:
             case Matched(invoice_id=invoice_id, strategy=strategy, candidates=ids):
-                allocated.append(
-                    replace(
-                        record_,
-                        allocation=Allocation.INVOICE,
-                        reason=None,
-                        invoice_id=invoice_id,
-                        evidence={"strategy": strategy.value, "candidates": list(ids), **labels},
-                    )
+                to_invoice = replace(
+                    record_,
+                    allocation=Allocation.INVOICE,
+                    reason=None,
+                    invoice_id=invoice_id,
+                    evidence={"strategy": strategy.value, "candidates": list(ids), **labels},
                 )
+                born = next(i.created_at for i in near.invoices if i.id == invoice_id)
+                allocated.append((to_invoice, born))
             case Unmatched(reason=reason, candidates=ids):
-                allocated.append(
-                    replace(
-                        record_,
-                        allocation=Allocation.UNMATCHED,
-                        reason=reason,
-                        invoice_id=None,
-                        evidence={"candidates": list(ids), **labels},
-                    )
+                to_suspense = replace(
+                    record_,
+                    allocation=Allocation.UNMATCHED,
+                    reason=reason,
+                    invoice_id=None,
+                    evidence={"candidates": list(ids), **labels},
                 )
+                allocated.append((to_suspense, None))
             case _:
                 assert_never(result)
     return allocated

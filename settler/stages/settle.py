@@ -19,6 +19,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from chains.errors import BlockNotFound, ChainError, Disagreement, NodeInconsistent
 from chains.logs_window import next_span
 from chains.model import BlockHash, BlockNumber, BlockSpan, LogQuery, SpanRead
@@ -27,6 +29,7 @@ from chains.quorum import gist
 from chains.reader import ChainReader
 from settler.clock import Clock
 from settler.domain.ids import TransferId
+from settler.domain.invoices import TransferRecord
 from settler.stages.agreement import Agreement
 from settler.stages.deciding import decide
 from settler.stages.effects import Reporter
@@ -256,7 +259,7 @@ class Settle:
         Returns the payments it looked at.
         """
         async with self._db.read() as conn:
-            held = await transfers.undecided_in(conn, state.chain_id, read.span)
+            held = [t for t in await transfers.undecided_in(conn, state.chain_id, read.span) if self._reads(t)]
         seen = {t.identity for t in read.transfers}
         missing = {t.block_number: t.block_hash for t in held if t.identity not in seen}
         checked = frozenset(t.id for t in held)
@@ -273,6 +276,17 @@ class Settle:
                 f"(seen {self._omissions} of {OMISSION_SIGHTINGS} times before they are given up)"
             )
         return checked
+
+    def _reads(self, held: TransferRecord) -> bool:
+        """Whether the chain's logs are asked for its token: one that is configured no more is left as it was."""
+        return held.identity.token in self._chain.token_addresses
+
+    async def _undecided(self, conn: AsyncConnection, read: SpanRead) -> list[TransferRecord]:
+        """What the span decides about: all that stand in it, and such as a tier made final above it that it shows."""
+        within = await transfers.undecided_in(conn, self._chain.chain_id, read.span)
+        shown = await transfers.by_identity(conn, (t.identity for t in read.transfers))
+        above = [t for t in shown.values() if t.is_final and t.block_number > read.span.last]
+        return [*(t for t in within if self._reads(t)), *above]
 
     async def _commit(
         self,
@@ -304,12 +318,12 @@ class Settle:
                 **(scanned if is_ahead else {}),
                 **({"final_time": end.time} if end.number == state.final_number else {}),
             )
-            held = await transfers.undecided_in(conn, state.chain_id, read.span)
+            held = await self._undecided(conn, read)
             shown = {t.identity for t in read.transfers}
             if any(t.id not in checked and t.identity not in shown for t in held):
                 raise chains.CursorMoved("the first reading saw a payment that this one lacks, while it was checked")
             early = await take_back(conn, [t for t in held if t.is_final], read, now=now)
-            missing = await transfers.detected_in(conn, state.chain_id, read.span)
+            missing = [t for t in await transfers.detected_in(conn, state.chain_id, read.span) if self._reads(t)]
             decided = await decide(conn, read, proofs, self._judgement, missing=missing, known=early.standing, now=now)
             # what the first reading held of these heights may be of a fork
             await chains.drop_blocks(conn, state.chain_id, above=read.span.first - 1, below=end.number + 1)

@@ -196,7 +196,8 @@ class Watch:
             if after.settled_number is None or after.settled_number > keep_above:
                 raise chains.CursorMoved("the second reading decided blocks this tick meant to replace")
             above = BlockSpan(first=BlockNumber(keep_above + 1), last=BlockNumber(2**62))
-            missing = await transfers.detected_in(conn, chain_id, above)
+            held = await transfers.detected_in(conn, chain_id, above)
+            missing = [t for t in held if t.identity.token in self._chain.token_addresses]
             await chains.drop_blocks(conn, chain_id, above=keep_above)
             await chains.hold_blocks(conn, chain_id, [*read.blocks.values(), read.end])
             recorded = await record(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
+from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -15,7 +16,8 @@ from settler.domain.matching import Arrival, Candidates
 from settler.storage import invoices, schema
 from settler.storage.sql import chunks
 
-_o, _a, _r = schema.invoice_options, schema.amount_reservations, schema.invoice_references
+_i, _o = schema.invoices, schema.invoice_options
+_a, _r = schema.amount_reservations, schema.invoice_references
 
 MAX_CANDIDATES = 50
 """Invoices looked at for one address: more than one open is ambiguous anyway."""
@@ -46,14 +48,18 @@ async def find(conn: AsyncConnection, arrivals: Sequence[Arrival]) -> list[Candi
     by_key = await _by_key(conn, arrivals)
     by_payer = await _by_payer(conn, arrivals)
     named = [frozenset(id_ for key in a.keys for id_ in by_key[key, a.identity.recipient]) for a in arrivals]
+    crowded = [ids for some in (by_address, by_amount, by_payer) for ids in some.values() if len(ids) > MAX_CANDIDATES]
+    over = await _over(
+        conn, {id_ for ids in crowded for id_ in ids}, min((a.block_time for a in arrivals), default=None)
+    )
     near = [
         list(
             dict.fromkeys(
                 [
                     *sorted(names),
-                    *_newest(by_address[a.identity.recipient]),
-                    *_newest(by_amount[a.identity.recipient, a.identity.amount]),
-                    *_newest(by_payer[a.identity.recipient, a.identity.sender]),
+                    *_newest(by_address[a.identity.recipient], over),
+                    *_newest(by_amount[a.identity.recipient, a.identity.amount], over),
+                    *_newest(by_payer[a.identity.recipient, a.identity.sender], over),
                 ]
             )
         )
@@ -72,8 +78,20 @@ async def find(conn: AsyncConnection, arrivals: Sequence[Arrival]) -> list[Candi
     ]
 
 
-def _newest(ids: set[InvoiceId]) -> list[InvoiceId]:
-    return sorted(ids, reverse=True)[:MAX_CANDIDATES]
+def _newest(ids: set[InvoiceId], over: Set[InvoiceId]) -> list[InvoiceId]:
+    """Those that can take money first: invoices that cannot must not crowd out one that can."""
+    return sorted(sorted(ids, reverse=True), key=lambda id_: id_ in over)[:MAX_CANDIDATES]
+
+
+async def _over(conn: AsyncConnection, ids: Set[InvoiceId], at: datetime | None) -> frozenset[InvoiceId]:
+    """Those that take no money mined at `at` or later: closed, or not monitored any more."""
+    found: set[InvoiceId] = set()
+    for chunk in chunks(sorted(ids)):
+        query = select(_i.c.id).where(
+            _i.c.id.in_(chunk), _i.c.status.in_(["settled", "canceled"]) | (_i.c.monitoring_until < at)
+        )
+        found |= {InvoiceId(row.id) for row in await conn.execute(query)}
+    return frozenset(found)
 
 
 async def _by_key(conn: AsyncConnection, arrivals: Sequence[Arrival]) -> dict[tuple[bytes, Address], set[InvoiceId]]:

@@ -60,7 +60,9 @@ class SettledPayment:
 
 
 async def add(conn: AsyncConnection, finalized: Sequence[TransferRecord], found: Evidence, *, now: datetime) -> None:
-    """Keeps the evidence of payments that became final. Read again in the same block, the newer replaces the older."""
+    """Keeps the evidence of payments that became final. Read again in the same block, the newer replaces the older, but
+    for what spoke against it when it became final: that is an operator's to let pass.
+    """
     rows = []
     for t in finalized:
         given = found[t.identity]
@@ -75,7 +77,7 @@ async def add(conn: AsyncConnection, finalized: Sequence[TransferRecord], found:
                 "read_at": now,
             }
         )
-    await upsert(conn, _t, rows, key=["transfer_id", "block_hash"])
+    await upsert(conn, _t, rows, key=["transfer_id", "block_hash"], keeping=["flags"])
 
 
 async def of_payments(

@@ -26,8 +26,8 @@ class Stopped:
 
     released: frozenset[Stop] = frozenset()
     """What an operator has let pass."""
-    is_manual: bool = False
-    """An operator's own hold stands."""
+    standing: frozenset[Stop] = frozenset()
+    """What stops it now, also where nothing speaks for that any more: it is an operator's to let pass."""
 
 
 async def place(
@@ -52,17 +52,14 @@ async def place(
 async def stopped(conn: AsyncConnection, ids: Iterable[InvoiceId]) -> dict[InvoiceId, Stopped]:
     """By invoice; those without any hold are left out."""
     released: dict[InvoiceId, set[Stop]] = {}
-    manual: dict[InvoiceId, bool] = {}
+    standing: dict[InvoiceId, set[Stop]] = {}
     for chunk in chunks(ids):
         for row in await conn.execute(select(_t).where(_t.c.invoice_id.in_(chunk))):
             hold = _hold(row)
-            passed = released.setdefault(hold.invoice_id, set())
-            if not hold.stands:
-                passed.add(hold.stop)
-            elif hold.stop.reason is HoldReason.MANUAL:
-                manual[hold.invoice_id] = True
+            (standing if hold.stands else released).setdefault(hold.invoice_id, set()).add(hold.stop)
     return {
-        id_: Stopped(released=frozenset(passed), is_manual=manual.get(id_, False)) for id_, passed in released.items()
+        id_: Stopped(released=frozenset(released.get(id_, ())), standing=frozenset(standing.get(id_, ())))
+        for id_ in {*released, *standing}
     }
 
 

@@ -41,12 +41,19 @@ async def insert_missing(
         await conn.execute(statement, list(rows))
 
 
-async def upsert(conn: AsyncConnection, table: Table, rows: Sequence[Mapping[str, Any]], *, key: Sequence[str]) -> None:
-    """Inserts rows, or replaces all but the `key` columns of those that are there."""
+async def upsert(
+    conn: AsyncConnection,
+    table: Table,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    key: Sequence[str],
+    keeping: Sequence[str] = (),
+) -> None:
+    """Inserts rows, or replaces all but the `key` and `keeping` columns of those that are there."""
     if not rows:
         return
     statement = _insert(conn, table)
-    replaced = {name: statement.excluded[name] for name in rows[0] if name not in key}
+    replaced = {name: statement.excluded[name] for name in rows[0] if name not in (*key, *keeping)}
     await conn.execute(statement.on_conflict_do_update(index_elements=list(key), set_=replaced), list(rows))
 
 

@@ -42,6 +42,7 @@ from tests.domain.samples import (
 
 LATE = EXPIRES + timedelta(seconds=1)
 LATE_STOP = Stop(reason=HoldReason.LATE)
+MANUAL = frozenset({Stop(reason=HoldReason.MANUAL)})
 USD = 10**6
 """In units of the default invoice."""
 EXACT = InvoicePolicy()
@@ -217,12 +218,23 @@ def test_assess__flag_on_a_payment_it_does_not_rest_on__holds_nothing() -> None:
 def test_assess__stopped_by_an_operator__is_noted_at_once_and_held_when_paid() -> None:
     on_hold = frozenset({InvoiceException.ON_HOLD})
     manual = Stop(reason=HoldReason.MANUAL)
-    assert assessed(an_invoice(), is_stopped=True) == Waiting(exceptions=on_hold)
+    assert assessed(an_invoice(), standing=MANUAL) == Waiting(exceptions=on_hold)
     seen = a_transfer(status=TransferStatus.DETECTED)
-    assert assessed(an_invoice(), seen, is_stopped=True) == Processing(exceptions=on_hold)
+    assert assessed(an_invoice(), seen, standing=MANUAL) == Processing(exceptions=on_hold)
     held = Hold(stops=(manual,), is_paid=True, expire=False, exceptions=on_hold)
-    assert assessed(an_invoice(), a_transfer(), is_stopped=True) == held
+    assert assessed(an_invoice(), a_transfer(), standing=MANUAL) == held
     assert isinstance(assessed(an_invoice(), a_transfer(), released=frozenset({manual})), Settle)
+
+
+def test_assess__hold_that_nothing_speaks_for_any_more__stands_until_it_is_let_pass() -> None:
+    """Found by review: a payment read again after the payer was taken off the list settled beside its hold."""
+    paid, other = a_transfer(), a_transfer(1, status=TransferStatus.DETECTED)
+    stop = Stop(reason=HoldReason.SANCTIONS, transfer_id=paid.id)
+    outcome = assessed(an_invoice(), paid, standing=frozenset({stop}))
+    assert isinstance(outcome, Hold)
+    assert outcome.stops == (stop,)
+    about_another = Stop(reason=HoldReason.SANCTIONS, transfer_id=other.id)
+    assert isinstance(assessed(an_invoice(), paid, other, standing=frozenset({about_another, LATE_STOP})), Settle)
 
 
 def test_assess__assigned_in_a_finer_token__counts_exactly() -> None:
