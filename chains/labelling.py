@@ -49,7 +49,7 @@ def _labels(
         raise NodeInconsistent("logs of a transaction whose receipt says that it failed")
     logs = {read_quantity(log.log_index, "log logIndex"): _raw(log) for log in receipt.logs}
     order = sorted(logs)
-    found = labels([logs[index] for index in order], query.sources)
+    found = labels([logs[index] for index in order], query.sources, query.tokens)
     return logs, {order[at]: some for at, some in found.items()}
 
 

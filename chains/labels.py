@@ -16,8 +16,8 @@ call Request's proxy with a worthless token, and an escrow's PaymentAuthorized p
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from chains.model import Label, LabelKind, LabelSources
@@ -57,17 +57,22 @@ class _Moved(NamedTuple):
 class _Named(NamedTuple):
     at: int
     label: Label
-    group: object
+    group: Hashable
     """Labels of one group follow one another: a label reaches no further than the next one of its group."""
     fits: Callable[[_Moved], bool]
+    follows: Callable[[Sequence[RawLog], _Moved], bool] | None = None
+    """Whether nothing stands between the label and a transfer that makes it another one's; `None`: nothing could."""
 
 
-def labels(logs: Sequence[RawLog], sources: LabelSources) -> Mapping[int, tuple[Label, ...]]:
-    """The labels of each transfer of one transaction, by its position in `logs`; in the order of `LabelKind`.
+def labels(logs: Sequence[RawLog], sources: LabelSources, tokens: Collection[bytes]) -> Mapping[int, tuple[Label, ...]]:
+    """The labels of each transfer of `tokens` in one transaction, by its position in `logs`, in a fixed order.
 
-    `logs`: all of the transaction's, in order. A position without labels is left out.
+    `logs`: all of the transaction's, in order. A position without labels is left out. What other contracts emit, by the
+    thousand maybe, is passed over before anything is joined.
     """
-    moved = [m for at, log in enumerate(logs) if (m := _moved(at, log)) is not None]
+    moved = [m for at, log in enumerate(logs) if log.address in tokens and (m := _moved(at, log)) is not None]
+    if not moved:
+        return {}
     found: dict[int, set[Label]] = defaultdict(set)
     for at, label in (*_following(logs, moved, sources), *_counted(logs, moved, sources)):
         found[at].add(label)
@@ -82,12 +87,21 @@ def _order(label: Label) -> tuple[int, bytes]:
 
 
 def _following(logs: Sequence[RawLog], moved: Sequence[_Moved], sources: LabelSources) -> Iterator[tuple[int, Label]]:
-    named = [n for at, log in enumerate(logs) if (n := _announced(at, log, sources)) is not None]
-    for index, each in enumerate(named):
-        until = next((n.at for n in named[index + 1 :] if n.group == each.group), len(logs))
-        fitting = [m.at for m in moved if each.fits(m)]
+    tokens = {m.token for m in moved}
+    believed = (*sources.escrows, *tokens)
+    named = [
+        n for at, log in enumerate(logs) if log.address in believed and (n := _announced(at, log, sources)) is not None
+    ]
+    count = Counter(n.group for n in named)
+    ends: dict[Hashable, int] = {}
+    until_of: list[int] = []
+    for each in reversed(named):
+        until_of.append(ends.get(each.group, len(logs)))
+        ends[each.group] = each.at
+    for each, until in zip(named, reversed(until_of), strict=True):
+        fitting = [m.at for m in moved if each.fits(m) and (each.follows is None or each.follows(logs, m))]
         after = next((at for at in fitting if each.at < at < until), None)
-        is_alone = sum(n.group == each.group for n in named) == 1
+        is_alone = count[each.group] == 1 and each.follows is None
         if after is None and is_alone and len(fitting) == 1:
             # a token may announce behind the movement: unmistakable where there is one of each
             after = fitting[0]
@@ -127,13 +141,32 @@ def _announced(at: int, log: RawLog, sources: LabelSources) -> _Named | None:
                 log.address,
                 # the fee goes out first, and may be as much as the rest
                 lambda m: m.amount == net and not (has_fee and m.recipient == fees),
+                follows=lambda all_, m: _is_paid_out(all_[at + 1 : m.at], m),
             )
         case _:
             return None
 
 
-def _named(at: int, kind: LabelKind, key: bytes, group: object, fits: Callable[[_Moved], bool]) -> _Named | None:
-    return None if key == _NOTHING else _Named(at, Label(kind=kind, key=key), group, fits)
+def _named(
+    at: int,
+    kind: LabelKind,
+    key: bytes,
+    group: Hashable,
+    fits: Callable[[_Moved], bool],
+    follows: Callable[[Sequence[RawLog], _Moved], bool] | None = None,
+) -> _Named | None:
+    return None if key == _NOTHING else _Named(at, Label(kind=kind, key=key), group, fits, follows)
+
+
+def _is_paid_out(between: Sequence[RawLog], paid: _Moved) -> bool:
+    """An escrow that captures names neither token nor receiver: its payment is what goes out next, behind a fee of the
+    same token and store. A worthless token that is captured might else have its label stand before another's payment.
+    """
+    moved = [_moved(0, log) for log in between]
+    return all(
+        log.address == paid.token and log.topics[:1] != (AUTHORIZATION_USED,) and (m is None or m.sender == paid.sender)
+        for log, m in zip(between, moved, strict=True)
+    )
 
 
 def _net(amount: bytes, fee_bps: bytes) -> int:

@@ -15,7 +15,6 @@ from chains.model import (
     BlockHash,
     ChainId,
     Label,
-    LabelSources,
     LogQuery,
     Transfer,
     TransferIdentity,
@@ -83,14 +82,14 @@ class ProvenBlock:
             if query.wants(identity)
         )
 
-    def labels(self, transfer: Transfer, sources: LabelSources) -> tuple[Label, ...]:
+    def labels(self, transfer: Transfer, query: LogQuery) -> tuple[Label, ...]:
         """What the proven receipts say the transfer is for. Raises `ProofFailed` where it is in none of them."""
         index = self.tx_hashes.index(transfer.identity.tx_hash)
         if index >= len(self.receipts):
             raise ProofFailed("the transaction is one the node appends, with a receipt that no trie holds")
         logs = read_logs(self.receipts[index])
         raw = [RawLog(address=log.address, topics=log.topics, data=log.data) for log in logs]
-        return labels(raw, sources).get(position_of(logs, transfer.identity), ())
+        return labels(raw, query.sources, query.tokens).get(position_of(logs, transfer.identity), ())
 
     @property
     def timestamp_s(self) -> int:

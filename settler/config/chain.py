@@ -22,7 +22,7 @@ from settler.config.errors import Path, Problem, key_of
 from settler.config.tables import ChainTable, PolicyTable, TokenTable
 from settler.config.values import CHAIN_NAME, FINALITY_FORMS
 from settler.domain.drafting import ChainOffer
-from settler.domain.finality import ByTag, FinalityPolicy, Tier
+from settler.domain.finality import ByTag, Depth, FinalityPolicy, Tier
 
 POLL_INTERVAL_S = 2.0
 """Where the block time is unknown."""
@@ -111,6 +111,7 @@ class _Resolver:
         if chain_id is not None and not self._is_refused("finality"):
             finality = self._finality(facts)
         tokens = self._tokens(chain_id, facts)
+        self._check_tiers(finality)
         oracle = None if chain_id is None else self._sanctions_oracle(chain_id)
         proof = "none" if chain_id is None or self._is_refused("proof") else self._proof(chain_id, facts)
         if chain_id is None or not rpc or finality is None or self._problems or self._refused:
@@ -208,6 +209,18 @@ class _Resolver:
         self._problem(("finality",), f"is missing, and {why}; {FINALITY_FORMS}")
         return None
 
+    def _check_tiers(self, finality: FinalityPolicy | None) -> None:
+        """Where depths can be compared: a tier that waits as long as the chain, or longer, has no effect."""
+        if self._is_refused("tiers") or not isinstance(finality, Depth):
+            return
+        for index, tier in enumerate(self._table.tiers):
+            if isinstance(tier.policy, Depth) and tier.policy.blocks >= finality.blocks:
+                self._problem(
+                    ("tiers", index),
+                    f"finality {tier.policy} is no sooner than the chain's own {finality}; give fewer blocks, or leave "
+                    "the tier out",
+                )
+
     def _sanctions_oracle(self, chain_id: ChainId) -> Address | None:
         given = self._table.sanctions_oracle
         if given != "chainalysis":
@@ -220,10 +233,12 @@ class _Resolver:
         return known
 
     def _price_feed(self, token: Token) -> PriceFeedSettings | None:
-        table = self._table.token.get(token.symbol)
-        if table is None or table.price_feed is None:
-            return None
-        return PriceFeedSettings(address=table.price_feed, max_age_s=table.price_feed_max_age_s)
+        for symbol, table in self._table.token.items():
+            # by an alias of the registry too
+            is_meant = symbol == token.symbol or registry.token(token.chain_id, symbol) == token
+            if is_meant and table.price_feed is not None:
+                return PriceFeedSettings(address=table.price_feed, max_age_s=table.price_feed_max_age_s)
+        return None
 
     # -- tokens ------------------------------------------------------------------------------------------
 

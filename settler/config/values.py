@@ -199,6 +199,9 @@ def parse_tiers(value: Any) -> tuple[Tier, ...]:
     amounts = [t.up_to for t in tiers]
     if amounts != sorted(set(amounts)):
         raise ValueError("the amounts do not rise from tier to tier; put the smallest first, each amount once")
+    depths = [t.policy.blocks for t in tiers if isinstance(t.policy, Depth)]
+    if depths != sorted(depths):
+        raise ValueError("a larger amount would settle sooner than a smaller one; let the depths rise with the amounts")
     return tiers
 
 

@@ -135,7 +135,7 @@ class Prover:
             if not query.wants_labels(t.identity) or not block.has_receipt_of(t.identity.tx_hash):
                 continue
             try:
-                proven = block.labels(t, query.sources)
+                proven = block.labels(t, query)
             except ProofFailed:
                 continue  # it is not there: told below
             if t.labels != proven:

@@ -35,8 +35,9 @@ from contracts_abi.topics import (
     TRANSFER_WITH_REFERENCE_AND_FEE,
 )
 
-USDC, JUNK = b"\x0c" * 20, b"\x99" * 20
+USDC, OTHER, JUNK = b"\x0c" * 20, b"\x0d" * 20, b"\x99" * 20
 PROXY, ESCROW, STORE = b"\x70" * 20, b"\xe5" * 20, b"\x57" * 20
+TOKENS = {USDC, OTHER}
 ANN, BOB, SHOP, FEES = b"\xaa" * 20, b"\xbb" * 20, b"\x05" * 20, b"\xfe" * 20
 ONE, TWO = b"\x01" * 32, b"\x02" * 32
 SOURCES = LabelSources(proxies=frozenset({Address(PROXY)}), escrows=frozenset({Address(ESCROW)}))
@@ -78,7 +79,7 @@ def captured(payment: bytes, amount: int, fee_bps: int) -> RawLog:
 
 
 def found(*logs: RawLog, sources: LabelSources = SOURCES) -> dict[int, list[tuple[str, bytes]]]:
-    return {at: [(label.kind.value, label.key) for label in some] for at, some in labels(logs, sources).items()}
+    return {at: [(label.kind.value, label.key) for label in some] for at, some in labels(logs, sources, TOKENS).items()}
 
 
 def test_authorization__names_the_next_transfer_of_its_authorizer() -> None:
@@ -182,6 +183,26 @@ def test_capture__names_the_net_amount__each_its_own() -> None:
         moved(STORE, SHOP, 975),
     ]
     assert found(*logs) == {2: [("commerce", ONE)], 5: [("commerce", TWO)]}
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        [used(BOB, TWO)],
+        [moved(ANN, STORE, 1)],
+        [moved(STORE, FEES, 1, token=OTHER)],
+        [RawLog(JUNK, (TWO,), b"")],
+    ],
+    ids=["an authorization", "another sender", "another token", "another contract"],
+)
+def test_capture__of_a_worthless_token__names_nobody_elses_payment(between: list[RawLog]) -> None:
+    """Found by review: the token that was captured may, in its transfer, hand in somebody's signed payment."""
+    assert found(captured(ONE, 100, 0), *between, moved(STORE, SHOP, 100)) == {}
+
+
+def test_labels__thousands_of_another_contracts_logs__cost_nothing() -> None:
+    noise = [used(ANN, ONE, token=JUNK), moved(ANN, SHOP, 5, token=JUNK)] * 20_000
+    assert found(*noise, used(BOB, TWO), moved(BOB, SHOP, 5)) == {40_001: [("eip3009", TWO)]}
 
 
 @pytest.mark.parametrize("log", [charged(ONE, 10, 0)._replace(data=word(1)), captured(ONE, 10, 0)._replace(data=b"")])

@@ -78,6 +78,16 @@ OWN = f'[chains.base.token.ACME]\naddress = "{ACME}"\ndecimals = 6\n'
             "chains.base.tiers",
             "do not rise",
         ),
+        (
+            BASE + 'tiers = [{ up_to = "50", finality = 3 }, { up_to = "60", finality = 2 }]\n',
+            "chains.base.tiers",
+            "let the depths rise",
+        ),
+        (
+            BASE + 'finality = 3\ntiers = [{ up_to = "50", finality = 3 }]\n',
+            "chains.base.tiers[0]",
+            "no sooner than the chain's own 3",
+        ),
         (BASE + 'sanctions_oracle = "nobody"\n', "chains.base.sanctions_oracle", "'nobody'"),
         (BASE + 'request_proxies = "0x"\n', "chains.base.request_proxies", "is no list"),
         (BASE + 'payment_escrows = ["0x12"]\n', "chains.base.payment_escrows", "0x12"),
