@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import assert_never
 
 from chains.model import Address, Announcement, AnnouncementKind, Price
 from settler.domain.money import FINEST_SCALE, format_amount
@@ -46,6 +47,8 @@ def against_token(risks: Iterable[Risk], pay_to: Address) -> str | None:
             case AnnouncementKind.UNBLOCKED:
                 if a.subject == pay_to:
                     blocked = None
+            case _:
+                assert_never(a.kind)
     if paused is not None:
         return f"the token was paused in block {paused.block_number}"
     if blocked is not None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from chains.model import Address, BaseUnits, BlockHash, BlockNumber, ChainId, Token, TransferIdentity, TxHash
-from settler.domain.ids import InvoiceId, TransferId
+from settler.domain.ids import InvoiceId, SettlementId, TransferId
 from settler.domain.invoices import (
     Allocation,
     Invoice,
@@ -18,6 +18,7 @@ from settler.domain.invoices import (
     TransferRecord,
     TransferStatus,
 )
+from settler.domain.records import Settlement, SettlementLine
 
 T0 = datetime(2026, 3, 1, 12, tzinfo=UTC)
 EXPIRES = T0 + timedelta(hours=1)
@@ -109,5 +110,48 @@ def a_transfer(amount: int = 100_000_000, **changes: Any) -> TransferRecord:
         recorded_at=T0 + timedelta(minutes=1),
         final_at=T0 + timedelta(minutes=2),
         version=1,
+    )
+    return replace(made, **changes)
+
+
+def a_line(transfer: TransferRecord, **changes: Any) -> SettlementLine:
+    """All of the transfer is settled, nothing is surplus."""
+    i = transfer.identity
+    made = SettlementLine(
+        transfer_id=transfer.id,
+        chain="base",
+        chain_id=i.chain_id,
+        token="USDC",
+        token_address=i.token,
+        decimals=transfer.decimals,
+        amount_settled=i.amount,
+        amount_surplus=BaseUnits(0),
+        tx_hash=i.tx_hash,
+        log_index=transfer.log_index,
+        block_number=transfer.block_number,
+        block_hash=transfer.block_hash,
+        payer=i.sender,
+        pay_to=i.recipient,
+    )
+    return replace(made, **changes)
+
+
+def a_settlement(invoice: Invoice, *lines: SettlementLine, **changes: Any) -> Settlement:
+    """In force, of all that is due."""
+    made = Settlement(
+        id=SettlementId(f"stl_{next(_numbers):026d}"),
+        invoice_id=invoice.id,
+        generation=1,
+        merchant=invoice.merchant,
+        reference=invoice.reference,
+        currency=invoice.currency,
+        scale=invoice.scale,
+        amount_requested=invoice.amount,
+        amount_settled=invoice.amount,
+        amount_surplus=0,
+        policy={"finality": {"base": "finalized"}},
+        settled_at=EXPIRES,
+        lines=lines,
+        reversal=None,
     )
     return replace(made, **changes)

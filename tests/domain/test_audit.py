@@ -127,3 +127,10 @@ def test_action_hash__is_fixed_for_good() -> None:
     """Stored hashes must be found right by every later release."""
     (row,) = written(1)
     assert row.hash.hex() == "fbd71c267c443b595c824e1a399e6b4c1171294d9d6fc3e88f7591fd1664d435"
+
+
+def test_head__as_text__is_its_number_and_its_hash() -> None:
+    assert str(NOTHING) == f"0:{NOTHING.hash.hex()}"
+    head = followed(written(2))
+    assert isinstance(head, Head)
+    assert str(head) == f"2:{head.hash.hex()}"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -176,3 +177,9 @@ def test_delivery_id__of_the_same_pair__is_the_same() -> None:
     assert delivery_id(one, event, NOW) == delivery_id(one, event, NOW)
     assert delivery_id(one, event, NOW) != delivery_id(other, event, NOW)
     assert looks_like_id(delivery_id(one, event, NOW), "dlv")
+
+
+def test_endpoint__disabled__is_not_live() -> None:
+    assert _endpoint().is_live
+    assert not replace(_endpoint(), disabled_at=NOW, disabled_reason="gone").is_live
+    assert replace(_endpoint(), previous_secret=None).secrets == ("whsec_new",)

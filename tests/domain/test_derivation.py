@@ -285,3 +285,8 @@ def test_read_key__too_deep__is_refused() -> None:
     assert read_key(encoded(bytes(deep)), "").address(0) == read_key(XPUB, "").address(0)
     with pytest.raises(ValueError, match="254 steps below"):
         read_key(encoded(bytes(deep)), "0")
+
+
+def test_check_xpub__a_good_one__is_given_back() -> None:
+    assert check_xpub(XPUB) == XPUB
+    assert check_xpub(OTHER_XPUB) == OTHER_XPUB

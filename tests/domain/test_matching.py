@@ -360,3 +360,17 @@ def _may_take(arrival: Arrival, invoice: Invoice, strategy: Match) -> bool:
             for o in asked
         )
     )
+
+
+def test_match__reference_of_one_merchant__takes_nothing_that_is_anothers_without_it() -> None:
+    """A reference is public as soon as a payment is sent: who names it may not have been meant."""
+    thief = an_invoice(by_reference(), merchant="thief")
+    for option in (an_option(), by_amount(0), an_option(match=Match.PAYER, payer=PAYER)):
+        shop = an_invoice(option)
+        contested = matched(an_arrival(), shop, named=[thief])
+        assert contested == Unmatched(reason=UnmatchedReason.AMBIGUOUS, candidates=(thief.id, shop.id))
+        own = matched(an_arrival(), replace(shop, merchant="thief"), named=[thief])
+        assert isinstance(own, Matched)
+        assert (own.invoice_id, own.strategy) == (thief.id, Match.REFERENCE)
+    for cannot_take_it in (by_amount(7), an_option(pay_to=PAYER), an_option(match=Match.PAYER, payer=SHOP)):
+        assert isinstance(matched(an_arrival(), an_invoice(cannot_take_it), named=[thief]), Matched)

@@ -24,6 +24,7 @@ from settler.domain.settlement import (
     Stop,
     Waiting,
     assess,
+    at_stake,
     due,
     is_late,
     option_of,
@@ -489,3 +490,14 @@ def test_assess__becoming_final__never_takes_a_settlement_away(
     before = assess(invoice, found, scanned_to=scanned_to, policy=policy)
     after = assess(invoice, all_final, scanned_to=scanned_to, policy=policy)
     assert not isinstance(before, Settle | Processing) or isinstance(after, Settle)
+
+
+@pytest.mark.parametrize(
+    ("amounts", "stake"), [([], 100), ([1], 100), ([100], 100), ([60, 60], 120), ([99, 1, 1], 101), ([1_000], 1_000)]
+)
+def test_at_stake__the_amount_or_all_that_came(amounts: list[int], stake: int) -> None:
+    came = [a_transfer(amount * USD) for amount in amounts]
+    orphaned = a_transfer(5_000 * USD, status=TransferStatus.ORPHANED)
+    seen = a_transfer(500 * USD, status=TransferStatus.DETECTED)
+    assert at_stake(an_invoice(), [*came, orphaned]) == stake * USD
+    assert at_stake(an_invoice(), [*came, seen]) == max(100, 500 + sum(amounts)) * USD

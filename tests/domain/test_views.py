@@ -11,7 +11,7 @@ import pytest
 
 from chains.address import to_checksum
 from chains.model import BaseUnits, BlockHash, BlockNumber, TxHash
-from settler.domain.ids import InvoiceId, ReversalId, SettlementId, TransferId
+from settler.domain.ids import HoldId, InvoiceId, RefundId, ReversalId, SettlementId, TransferId
 from settler.domain.invoices import (
     Allocation,
     InvoiceException,
@@ -20,13 +20,16 @@ from settler.domain.invoices import (
     TransferStatus,
     UnmatchedReason,
 )
-from settler.domain.records import Reversal, Settlement, SettlementLine
+from settler.domain.records import Hold, Refund, Reversal, Settlement, SettlementLine
+from settler.domain.settlement import HoldReason, Stop
 from settler.domain.views import (
     Render,
     caip2,
     hex_text,
+    hold_view,
     invoice_view,
     payment_uri,
+    refund_view,
     settlement_view,
     time_text,
     transfer_view,
@@ -289,3 +292,81 @@ def test_time_text(time: datetime, text: str) -> None:
 def test_small_texts() -> None:
     assert hex_text(b"\x00\xff") == "0x00ff"
     assert caip2(8453) == "eip155:8453"
+
+
+HOLD = Hold(
+    id=HoldId("hld_" + "5" * 26),
+    invoice_id=INVOICE,
+    stop=Stop(reason=HoldReason.SANCTIONS, transfer_id=TRANSFER, detail="the payer is on the sanctions list"),
+    held_at=T0,
+    held_by=None,
+    released_at=None,
+    released_by=None,
+    release_reason=None,
+)
+
+
+def test_hold_view__stands_until_it_is_released() -> None:
+    shown = hold_view(HOLD, "default")
+    assert shown == {
+        "id": HOLD.id,
+        "invoice_id": INVOICE,
+        "merchant": "default",
+        "status": "held",
+        "reason": "sanctions",
+        "detail": "the payer is on the sanctions list",
+        "transfer_id": TRANSFER,
+        "held_at": "2026-03-01T12:00:00Z",
+        "held_by": None,
+        "released_at": None,
+        "released_by": None,
+        "release_reason": None,
+    }
+    released = replace(HOLD, released_at=EXPIRES, released_by="cli:ada", release_reason="another payer")
+    changed = {
+        "status": "released",
+        "released_at": "2026-03-01T13:00:00Z",
+        "released_by": "cli:ada",
+        "release_reason": "another payer",
+    }
+    assert hold_view(released, "default") == shown | changed
+
+
+def test_refund_view() -> None:
+    refund = Refund(
+        id=RefundId("rfd_" + "6" * 26),
+        transfer_id=TRANSFER,
+        settlement_id=None,
+        chain_id=CHAIN,
+        token=USDC,
+        tx_hash=TxHash(b"\x88" * 32),
+        log_index=9,
+        block_number=BlockNumber(1_003),
+        block_hash=BlockHash(b"\xb3" * 32),
+        sender=SHOP,
+        recipient=PAYER,
+        amount=BaseUnits(1_000_001),
+        refunded_at=EXPIRES,
+        refunded_by="cli:ada",
+        reason="paid too much",
+    )
+    assert refund_view(refund, RENDER) == {
+        "id": refund.id,
+        "transfer_id": TRANSFER,
+        "settlement_id": None,
+        "chain": "base",
+        "chain_id": 8453,
+        "token": "USDC",
+        "token_address": USDC_TEXT,
+        "amount": "1.000001",
+        "amount_base": "1000001",
+        "tx_hash": "0x" + "88" * 32,
+        "log_index": 9,
+        "block_number": 1_003,
+        "block_hash": "0x" + "b3" * 32,
+        "sender": SHOP_TEXT,
+        "recipient": PAYER_TEXT,
+        "refunded_at": "2026-03-01T13:00:00Z",
+        "refunded_by": "cli:ada",
+        "reason": "paid too much",
+    }
