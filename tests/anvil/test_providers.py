@@ -40,6 +40,7 @@ async def test_three_providers__two_agree__and_the_evidence_names_them(proof: st
         invoice = await settle_one(daemon.api, node, token.address)
         assert set(await providers(daemon.api)) == {"127.0.0.1", "127.0.0.1#2", "127.0.0.1#3"}
         settlement = await daemon.api.settlement_of(invoice)
+        assert settlement["policy"].pop("version").startswith("sha256:")
         assert settlement["policy"] == {"finality": {"anvil": "3"}, "quorum": {"anvil": 2}, "proof": {"anvil": proof}}
         evidence = await daemon.api.get(f"/v1/settlements/{settlement['id']}/evidence")
         (payment,) = evidence["payments"]
