@@ -16,7 +16,7 @@ from settler.anvil import Anvil, find_anvil
 pytest_plugins = ["tests.support.db"]
 
 # How long an example takes is no finding. `make check` looks at fewer of them; `make test` then at all.
-settings.register_profile("full", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("full", max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("quick", settings.get_profile("full"), max_examples=15)
 settings.load_profile("full")
 
