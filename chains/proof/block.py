@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from chains.errors import NodeInconsistent
@@ -82,14 +83,27 @@ class ProvenBlock:
             if query.wants(identity)
         )
 
-    def labels(self, transfer: Transfer, query: LogQuery) -> tuple[Label, ...]:
-        """What the proven receipts say the transfer is for. Raises `ProofFailed` where it is in none of them."""
-        index = self.tx_hashes.index(transfer.identity.tx_hash)
-        if index >= len(self.receipts):
-            raise ProofFailed("the transaction is one the node appends, with a receipt that no trie holds")
-        logs = read_logs(self.receipts[index])
-        raw = [RawLog(address=log.address, topics=log.topics, data=log.data) for log in logs]
-        return labels(raw, query.sources, query.tokens).get(position_of(logs, transfer.identity), ())
+    def labels(self, found: Sequence[Transfer], query: LogQuery) -> dict[TransferIdentity, tuple[Label, ...]]:
+        """What the proven receipts say that transfers are for; those that are in none of them are left out. Each
+        receipt is read once, however many of its transfers are asked for.
+        """
+        by_tx: dict[TxHash, list[TransferIdentity]] = {}
+        for transfer in found:
+            by_tx.setdefault(transfer.identity.tx_hash, []).append(transfer.identity)
+        said: dict[TransferIdentity, tuple[Label, ...]] = {}
+        for tx_hash, identities in by_tx.items():
+            if not self.has_receipt_of(tx_hash):
+                continue
+            try:
+                logs = read_logs(self.receipts[self.tx_hashes.index(tx_hash)])
+            except ProofFailed:
+                continue  # of a transaction that failed: it moved nothing
+            raw = [RawLog(address=log.address, topics=log.topics, data=log.data) for log in logs]
+            by_position = labels(raw, query.sources, query.tokens)
+            for identity in identities:
+                with suppress(ProofFailed):
+                    said[identity] = by_position.get(position_of(logs, identity), ())
+        return said
 
     @property
     def timestamp_s(self) -> int:

@@ -131,14 +131,11 @@ class Prover:
         self, block: ProvenBlock, held: Sequence[Transfer], query: LogQuery, sources: Collection[str]
     ) -> None:
         """What the readings say payments are for is what the proven receipts say. Raises `Disagreement`."""
-        for t in held:
-            if not query.wants_labels(t.identity) or not block.has_receipt_of(t.identity.tx_hash):
-                continue
-            try:
-                proven = block.labels(t, query)
-            except ProofFailed:
-                continue  # it is not there: told below
-            if t.labels != proven:
+        labelled = [t for t in held if query.wants_labels(t.identity)]
+        # one that is in no receipt is told of elsewhere
+        proven = block.labels(labelled, query)
+        for t in labelled:
+            if t.labels != proven.get(t.identity, t.labels):
                 what = f"the references in block 0x{block.hash.hex()}: its proven receipts hold others"
                 self._pool.differed(tuple(sources), what)
                 raise Disagreement(

@@ -82,12 +82,15 @@ async def take_back(
 ) -> TakenBack:
     """Makes provisional again what a tier made final and the second reading shows elsewhere, or not at all.
 
-    What rested on it gets a reversal. `early`: final records of the span's blocks. Whether it is orphaned, or final in
-    its new place, is decided by who asks (`deciding`).
+    What rested on it gets a reversal. `early`: final records that stand in the span, or above it and are shown. Whether
+    each is orphaned, or final in its new place, is decided by who asks (`deciding`).
     """
     places = {t.identity: (t.block_hash, t.log_index) for t in read.transfers}
-    standing = [t for t in early if places.get(t.identity) == (t.block_hash, t.log_index)]
-    gone = await locked(conn, [t for t in early if t not in standing])
+    standing: list[TransferRecord] = []
+    moved: list[TransferRecord] = []
+    for t in early:
+        (standing if places.get(t.identity) == (t.block_hash, t.log_index) else moved).append(t)
+    gone = await locked(conn, moved)
     resting = await settlements.in_force_on(conn, [t.id for t in gone])
     reason = "the chain undid a payment that had been settled early, as its amount tier allows"
     await reverse(conn, resting, reason=reason, now=now)
