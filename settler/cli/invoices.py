@@ -13,7 +13,7 @@ from settler.cli.failures import USAGE, Failure
 from settler.cli.opened import with_database
 from settler.cli.options import CONFIG, LIMIT, AsJson, Because, Before, Config, Limit, Merchant, Why, group
 from settler.cli.text import Columns, Json, print_list, print_one
-from settler.domain.ids import ENTROPY_BYTES
+from settler.domain.ids import ENTROPY_BYTES, TOKEN_BYTES
 from settler.domain.invoices import InvoiceException, InvoiceStatus
 
 if TYPE_CHECKING:
@@ -121,7 +121,12 @@ def create(
         )
         async with db.write() as conn:
             made = await invoicing.insert(
-                conn, drafted, now=now, entropy=os.urandom(ENTROPY_BYTES), policy=settings.deposit_policy()
+                conn,
+                drafted,
+                now=now,
+                entropy=os.urandom(ENTROPY_BYTES),
+                secret=os.urandom(TOKEN_BYTES),
+                policy=settings.deposit_policy(),
             )
             return (await reading.invoice_views(conn, [made]))[0]
 

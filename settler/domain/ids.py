@@ -21,7 +21,10 @@ RefundId = NewType("RefundId", str)
 
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
 ENTROPY_BYTES = 10
+TOKEN_BYTES = 16
+"""Of a name that only who was told it knows: 128 bits are not guessed."""
 _ID = re.compile(r"[a-z]{2,4}_[0-9a-hjkmnp-tv-z]{26}")
+_TOKEN = re.compile(r"[0-9a-hjkmnp-tv-z]{26}")
 
 
 def make_id(prefix: str, time: datetime, entropy: bytes) -> str:
@@ -29,6 +32,17 @@ def make_id(prefix: str, time: datetime, entropy: bytes) -> str:
     assert len(entropy) == ENTROPY_BYTES, f"an id needs {ENTROPY_BYTES} bytes, got {len(entropy)}"
     number = (int(time.timestamp() * 1000) << 80) | int.from_bytes(entropy)
     return f"{prefix}_" + "".join(_CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5))
+
+
+def make_token(entropy: bytes) -> str:
+    """26 characters that nobody can guess, if nobody can guess the 16 bytes of `entropy`; tells no time."""
+    assert len(entropy) == TOKEN_BYTES, f"a token needs {TOKEN_BYTES} bytes, got {len(entropy)}"
+    number = int.from_bytes(entropy)
+    return "".join(_CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5))
+
+
+def looks_like_token(text: str) -> bool:
+    return _TOKEN.fullmatch(text) is not None
 
 
 def derived_id(prefix: str, time: datetime, *parts: object) -> str:

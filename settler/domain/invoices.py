@@ -132,6 +132,8 @@ class Invoice:
     metadata: Mapping[str, Any]
     version: int
     """Grows by one with every change of the row; orders the events about it."""
+    pay_token: str
+    """Names its payment page, `/pay/{pay_token}`: not guessable, and opens nothing else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

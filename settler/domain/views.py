@@ -87,6 +87,7 @@ def invoice_view(
         "settlement_id": invoice.settlement_id,
         "payments": [_payment_view(t, render) for t in transfers],
         "metadata": dict(invoice.metadata),
+        "pay_path": f"/pay/{invoice.pay_token}",
     }
 
 

@@ -216,6 +216,7 @@ def _row(i: Invoice) -> dict[str, Any]:
         "settlement_id": i.settlement_id,
         "metadata": dict(i.metadata),
         "version": i.version,
+        "pay_token": i.pay_token,
     }
 
 
@@ -284,4 +285,5 @@ def _invoice(row: Row[Any], options: tuple[Option, ...]) -> Invoice:
         settlement_id=None if row.settlement_id is None else SettlementId(row.settlement_id),
         metadata=row._mapping["metadata"],
         version=row.version,
+        pay_token=row.pay_token,
     )

@@ -15,7 +15,7 @@ from settler.domain.deposits import POOL_ONLY, DepositPolicy
 from settler.domain.drafting import Draft, reference_keys, tail_capacity, tail_unit
 from settler.domain.errors import Conflict
 from settler.domain.events import EventType
-from settler.domain.ids import InvoiceId, make_id
+from settler.domain.ids import InvoiceId, make_id, make_token
 from settler.domain.invoices import Invoice, InvoiceStatus, Match, Option
 from settler.storage import chains, deposits, invoices, reading, schema
 from settler.storage.chains import ChainState
@@ -25,14 +25,21 @@ _r, _w = schema.invoice_references, schema.watched_addresses
 
 
 async def insert(
-    conn: AsyncConnection, draft: Draft, *, now: datetime, entropy: bytes, policy: DepositPolicy = POOL_ONLY
+    conn: AsyncConnection,
+    draft: Draft,
+    *,
+    now: datetime,
+    entropy: bytes,
+    secret: bytes,
+    policy: DepositPolicy = POOL_ONLY,
 ) -> Invoice:
     """Stores a new invoice, watches its addresses, reserves its unique amounts and references, and tells of it.
 
-    Options without an address get one deposit address together. `entropy`: 10 random bytes for the id. Raises
-    `Conflict` if the merchant has the reference already, if an on-chain reference names another invoice at the same
-    address, or if no unique amount or deposit address is left; `InvalidInput` if there are no deposit addresses at all.
-    Nothing is stored then (the caller's transaction is to be rolled back).
+    Options without an address get one deposit address together. `entropy`: 10 random bytes for the id; `secret`: 16
+    for the name of its payment page, from a secure source. Raises `Conflict` if the merchant has the reference already,
+    if an on-chain reference names another invoice at the same address, or if no unique amount or deposit address is
+    left; `InvalidInput` if there are no deposit addresses at all. Nothing is stored then (the caller's transaction is
+    to be rolled back).
     """
     id_ = InvoiceId(make_id("inv", now, entropy))
     invoice = Invoice(
@@ -52,6 +59,7 @@ async def insert(
         settlement_id=None,
         metadata=draft.metadata,
         version=1,
+        pay_token=make_token(secret),
     )
     if not await invoices.add(conn, invoice):
         raise Conflict(

@@ -132,7 +132,10 @@ invoices = Table(
     Column("settlement_id", Text),
     Column("metadata", JSON, nullable=False),
     Column("version", Integer, nullable=False),
+    # names its payment page: whoever has it may look, so it is drawn at random and is no id
+    Column("pay_token", Text, nullable=False),
     PrimaryKeyConstraint("id"),
+    UniqueConstraint("pay_token", name="uq_invoices_pay_token"),
     # a merchant's reference names one invoice: creating it twice would ask a customer twice
     # (the reference first: an operator looks one up without knowing whose it is)
     UniqueConstraint("reference", "merchant", name="uq_invoices_merchant_reference"),
@@ -521,8 +524,18 @@ events = Table(
     Column("merchant", Text),
     Column("created_at", UtcDateTime, nullable=False),
     Column("data", JSON, nullable=False),
+    # the place in the feed, given once the event is committed (`storage.feed`)
+    Column("position", BigInteger),
     Column("is_fanned_out", Boolean, nullable=False),
     PrimaryKeyConstraint("seq"),
+    UniqueConstraint("position", name="uq_events_position"),
+    # what has no place yet
+    Index(
+        "ix_events_unplaced",
+        "seq",
+        sqlite_where=text("position IS NULL"),
+        postgresql_where=text("position IS NULL"),
+    ),
     # the outbox: events whose deliveries are not made yet
     Index(
         "ix_events_outbox",
@@ -531,11 +544,11 @@ events = Table(
         postgresql_where=text("NOT is_fanned_out"),
     ),
     # a merchant's feed
-    Index("ix_events_merchant", "merchant", "seq"),
+    Index("ix_events_merchant", "merchant", "position"),
     UniqueConstraint("id", name="uq_events_id"),
     # I6: each state change tells of itself once
     UniqueConstraint("type", "object_id", "version", name="uq_events_change"),
-    # a number is never given out twice: readers of `GET /v1/events` go on after the last they saw
+    # a number is never given out twice
     sqlite_autoincrement=True,
 )
 
@@ -548,6 +561,8 @@ webhook_endpoints = Table(
     Column("types", JSON, nullable=False),
     Column("secret", Text, nullable=False),
     Column("previous_secret", Text),
+    # until then the previous secret signs too
+    Column("previous_secret_until", UtcDateTime),
     Column("created_at", UtcDateTime, nullable=False),
     Column("disabled_at", UtcDateTime),
     Column("disabled_reason", Text),
@@ -591,6 +606,24 @@ webhook_deliveries = Table(
     ),
 )
 
+webhook_attempts = Table(
+    "webhook_attempts",
+    metadata,
+    Column("seq", Sequence64, nullable=False, autoincrement=True),
+    Column("delivery_id", Text, nullable=False),
+    # when it ended, and how long it took
+    Column("at", UtcDateTime, nullable=False),
+    Column("duration_ms", Integer, nullable=False),
+    # none: nobody answered
+    Column("status_code", Integer),
+    Column("error", Text),
+    PrimaryKeyConstraint("seq"),
+    ForeignKeyConstraint(["delivery_id"], ["webhook_deliveries.id"]),
+    Index("ix_webhook_attempts_delivery", "delivery_id", "seq"),
+    # old ones are let go of
+    Index("ix_webhook_attempts_at", "at"),
+)
+
 idempotency_keys = Table(
     "idempotency_keys",
     metadata,
@@ -615,8 +648,14 @@ api_keys = Table(
     Column("merchant", Text),
     Column("created_at", UtcDateTime, nullable=False),
     Column("revoked_at", UtcDateTime),
+    # what it was before it was rotated, and how long that still opens
+    _hash("previous_hash", nullable=True),
+    Column("previous_until", UtcDateTime),
+    # to the minute or so: a key is not written at each request
+    Column("last_used_at", UtcDateTime),
     PrimaryKeyConstraint("id"),
     UniqueConstraint("key_hash", name="uq_api_keys_key_hash"),
+    UniqueConstraint("previous_hash", name="uq_api_keys_previous_hash"),
 )
 
 operator_actions = Table(

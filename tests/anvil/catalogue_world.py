@@ -310,8 +310,8 @@ class AnvilWorld(World):
         drafts = [draft(request, catalog=self.catalog(), defaults=defaults, now=now) for request in requests]
         async with self.db.write() as conn:
             return [
-                await invoicing.insert(conn, made, now=now, entropy=next(self._addresses).to_bytes(10, "big"))
-                for made in drafts
+                await invoicing.insert(conn, made, now=now, entropy=number.to_bytes(10), secret=number.to_bytes(16))
+                for made, number in zip(drafts, self._addresses, strict=False)
             ]
 
     async def views(self, ids: Iterable[InvoiceId]) -> dict[InvoiceId, Mapping[str, Any]]:

@@ -73,6 +73,7 @@ def an_invoice(*options: Option, **changes: Any) -> Invoice:
         settlement_id=None,
         metadata={},
         version=1,
+        pay_token=f"{next(_numbers):026d}",
     )
     return replace(made, **changes)
 

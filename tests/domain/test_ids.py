@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from settler.domain.ids import ENTROPY_BYTES, derived_id, looks_like_id, make_id
+from settler.domain.ids import (
+    ENTROPY_BYTES,
+    TOKEN_BYTES,
+    derived_id,
+    looks_like_id,
+    looks_like_token,
+    make_id,
+    make_token,
+)
 
 times = st.datetimes(datetime(2020, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - bounds are to be naive
 entropies = st.binary(min_size=ENTROPY_BYTES, max_size=ENTROPY_BYTES)
@@ -29,6 +37,20 @@ def test_make_id__looks_like_one(time: datetime, entropy: bytes) -> None:
     assert len(id_) == 30
     assert looks_like_id(id_, "inv")
     assert not looks_like_id(id_, "trf")
+
+
+tokens = st.binary(min_size=TOKEN_BYTES, max_size=TOKEN_BYTES)
+
+
+@given(a=tokens, b=tokens)
+def test_make_token__holds_all_of_its_entropy(a: bytes, b: bytes) -> None:
+    assert (make_token(a) == make_token(b)) == (a == b)
+    assert looks_like_token(make_token(a))
+
+
+@pytest.mark.parametrize("text", ["", "0" * 25, "0" * 27, "0" * 25 + "U", "0" * 25 + "i", "0" * 25 + "\n"])
+def test_looks_like_token__what_was_never_given_out__does_not(text: str) -> None:
+    assert not looks_like_token(text)
 
 
 @given(time=times, parts=st.lists(st.text() | st.integers()))

@@ -100,6 +100,7 @@ def test_invoice_view() -> None:
         exceptions=frozenset({InvoiceException.OVERPAID, InvoiceException.LATE}),
         metadata={"cart": 7},
         version=3,
+        pay_token="0123456789abcdefghjkmnpqrs",
     )
     shown = invoice_view(invoice, [PAYMENT], None, RENDER)
     assert shown == {
@@ -135,6 +136,7 @@ def test_invoice_view() -> None:
         "settlement_id": None,
         "payments": [PAYMENT_JSON],
         "metadata": {"cart": 7},
+        "pay_path": "/pay/0123456789abcdefghjkmnpqrs",
     }
     assert json.loads(json.dumps(shown)) == shown
 

@@ -49,7 +49,7 @@ async def insert(conn: AsyncConnection, world: World, merchant: str, option: Opt
     )
     drafted = draft(request, catalog=world.catalog(), defaults=InvoiceDefaults(), now=world.clock.now())
     entropy = merchant.encode().ljust(9)[:9] + bytes([nth])
-    return await invoicing.insert(conn, drafted, now=world.clock.now(), entropy=entropy)
+    return await invoicing.insert(conn, drafted, now=world.clock.now(), entropy=entropy, secret=entropy.ljust(16))
 
 
 async def made(world: World, merchant: str, option: OptionRequest) -> Invoice:

@@ -72,7 +72,10 @@ async def create(
         new_reference=next(_numbers).to_bytes(32),
     )
     async with store.write() as conn:
-        invoice = await invoicing.insert(conn, made, now=now, entropy=next(_numbers).to_bytes(10), policy=policy)
+        number = next(_numbers)
+        invoice = await invoicing.insert(
+            conn, made, now=now, entropy=number.to_bytes(10), secret=number.to_bytes(16), policy=policy
+        )
         if fails:
             raise RuntimeError("power cut")
     return invoice
@@ -418,7 +421,7 @@ async def test_retire__while_an_invoice_is_made__never_leaves_it_unwatched(
     request = InvoiceRequest(amount="1", reference="r", options=(way(pay_to=None if pay_to == POOL[0] else pay_to),))
     made = draft(request, catalog=CATALOG, defaults=InvoiceDefaults(), now=NOW)
     async with postgres_db.write() as conn:
-        await invoicing.insert(conn, made, now=NOW, entropy=bytes(10))
+        await invoicing.insert(conn, made, now=NOW, entropy=bytes(10), secret=bytes(16))
         retiring = asyncio.create_task(retire(postgres_db, pay_to))
         await somebody_waits(postgres_db)
         assert not retiring.done(), "it waits for the invoice"

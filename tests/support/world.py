@@ -247,8 +247,9 @@ class World:
         )
         made = draft(request, catalog=self.catalog(), defaults=InvoiceDefaults(), now=self.clock.now())
         async with self.db.write() as conn:
+            number = next(self._addresses)
             return await invoicing.insert(
-                conn, made, now=self.clock.now(), entropy=next(self._addresses).to_bytes(10, "big")
+                conn, made, now=self.clock.now(), entropy=number.to_bytes(10), secret=number.to_bytes(16)
             )
 
     def catalog(self) -> Mapping[str, ChainOffer]:

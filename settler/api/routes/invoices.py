@@ -14,7 +14,7 @@ from settler.api.idempotency import write_once
 from settler.api.models import InvoiceCancel, InvoiceCreate, InvoiceMark
 from settler.api.queries import InvoiceQuery, NoQuery
 from settler.domain.drafting import NEW_REFERENCE_BYTES, draft
-from settler.domain.ids import ENTROPY_BYTES, InvoiceId
+from settler.domain.ids import ENTROPY_BYTES, TOKEN_BYTES, InvoiceId
 from settler.domain.invoices import Invoice
 from settler.domain.records import Settlement
 from settler.domain.views import Json
@@ -36,7 +36,12 @@ async def create_invoice(call: Call) -> web.StreamResponse:
             new_reference=services.entropy(NEW_REFERENCE_BYTES),
         )
         invoice = await invoicing.insert(
-            conn, drafted, now=now, entropy=services.entropy(ENTROPY_BYTES), policy=services.deposits
+            conn,
+            drafted,
+            now=now,
+            entropy=services.entropy(ENTROPY_BYTES),
+            secret=services.entropy(TOKEN_BYTES),
+            policy=services.deposits,
         )
         return Answer(status=HTTPStatus.CREATED, body=await _view(conn, invoice))
 

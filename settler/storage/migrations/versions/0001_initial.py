@@ -69,8 +69,12 @@ def _create_tables() -> None:
         sa.Column("merchant", sa.Text(), nullable=True),
         sa.Column("created_at", UtcDateTime(), nullable=False),
         sa.Column("revoked_at", UtcDateTime(), nullable=True),
+        sa.Column("previous_hash", sa.LargeBinary(length=32), nullable=True),
+        sa.Column("previous_until", UtcDateTime(), nullable=True),
+        sa.Column("last_used_at", UtcDateTime(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_api_keys")),
         sa.UniqueConstraint("key_hash", name="uq_api_keys_key_hash"),
+        sa.UniqueConstraint("previous_hash", name="uq_api_keys_previous_hash"),
     )
     op.create_table(
         "chains",
@@ -111,13 +115,15 @@ def _create_tables() -> None:
         sa.Column("merchant", sa.Text(), nullable=True),
         sa.Column("created_at", UtcDateTime(), nullable=False),
         sa.Column("data", sa.JSON(), nullable=False),
+        sa.Column("position", sa.BigInteger(), nullable=True),
         sa.Column("is_fanned_out", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_events")),
         sa.UniqueConstraint("id", name="uq_events_id"),
+        sa.UniqueConstraint("position", name="uq_events_position"),
         sa.UniqueConstraint("type", "object_id", "version", name="uq_events_change"),
         sqlite_autoincrement=True,
     )
-    op.create_index("ix_events_merchant", "events", ["merchant", "seq"], unique=False)
+    op.create_index("ix_events_merchant", "events", ["merchant", "position"], unique=False)
     op.create_index(
         "ix_events_outbox",
         "events",
@@ -125,6 +131,14 @@ def _create_tables() -> None:
         unique=False,
         sqlite_where=sa.text("NOT is_fanned_out"),
         postgresql_where=sa.text("NOT is_fanned_out"),
+    )
+    op.create_index(
+        "ix_events_unplaced",
+        "events",
+        ["seq"],
+        unique=False,
+        sqlite_where=sa.text("position IS NULL"),
+        postgresql_where=sa.text("position IS NULL"),
     )
     op.create_table(
         "idempotency_keys",
@@ -154,6 +168,7 @@ def _create_tables() -> None:
         sa.Column("settlement_id", sa.Text(), nullable=True),
         sa.Column("metadata", sa.JSON(), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("pay_token", sa.Text(), nullable=False),
         sa.CheckConstraint(
             "status <> 'settled' OR (settlement_id IS NOT NULL AND settled_at IS NOT NULL)",
             name=op.f("ck_invoices_settled_has_settlement"),
@@ -163,6 +178,7 @@ def _create_tables() -> None:
             name=op.f("ck_invoices_status"),
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_invoices")),
+        sa.UniqueConstraint("pay_token", name="uq_invoices_pay_token"),
         sa.UniqueConstraint("reference", "merchant", name="uq_invoices_merchant_reference"),
     )
     op.create_index("ix_invoices_merchant", "invoices", ["merchant", "id"], unique=False)
@@ -217,6 +233,7 @@ def _create_tables() -> None:
         sa.Column("types", sa.JSON(), nullable=False),
         sa.Column("secret", sa.Text(), nullable=False),
         sa.Column("previous_secret", sa.Text(), nullable=True),
+        sa.Column("previous_secret_until", UtcDateTime(), nullable=True),
         sa.Column("created_at", UtcDateTime(), nullable=False),
         sa.Column("disabled_at", UtcDateTime(), nullable=True),
         sa.Column("disabled_reason", sa.Text(), nullable=True),
@@ -561,3 +578,18 @@ def _create_tables() -> None:
         sa.PrimaryKeyConstraint("settlement_id", "index", name=op.f("pk_settlement_lines")),
     )
     op.create_index("ix_settlement_lines_transfer", "settlement_lines", ["transfer_id"], unique=False)
+    op.create_table(
+        "webhook_attempts",
+        sa.Column("seq", Sequence64, autoincrement=True, nullable=False),
+        sa.Column("delivery_id", sa.Text(), nullable=False),
+        sa.Column("at", UtcDateTime(), nullable=False),
+        sa.Column("duration_ms", sa.Integer(), nullable=False),
+        sa.Column("status_code", sa.Integer(), nullable=True),
+        sa.Column("error", sa.Text(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["delivery_id"], ["webhook_deliveries.id"], name=op.f("fk_webhook_attempts_delivery_id")
+        ),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_webhook_attempts")),
+    )
+    op.create_index("ix_webhook_attempts_at", "webhook_attempts", ["at"], unique=False)
+    op.create_index("ix_webhook_attempts_delivery", "webhook_attempts", ["delivery_id", "seq"], unique=False)
