@@ -49,6 +49,8 @@ class ChainFacts:
     """The strictest policy the chain is known to keep; `None`: the operator has to choose one."""
     typical_finality_s: tuple[float, float]
     """From block to final, the usual range."""
+    explorer: str | None
+    """A web site that shows a transaction at `/tx/0x…` below this address; `None`: none is known."""
     sources: tuple[str, ...]
 
 
@@ -128,6 +130,7 @@ class _Chain(msgspec.Struct, forbid_unknown_fields=True):
     safe_tag: bool | None = None
     finalized_tag: bool | None = None
     finality: _Finality | None = None
+    explorer: str | None = None
 
 
 class _Token(msgspec.Struct, forbid_unknown_fields=True):
@@ -217,6 +220,7 @@ def _chain_facts(raw: _Chain) -> ChainFacts:
         has_finalized_tag=raw.finalized_tag,
         finality=FinalityFacts(tag=raw.finality.tag, min_depth=raw.finality.min_depth) if raw.finality else None,
         typical_finality_s=raw.typical_finality_s,
+        explorer=raw.explorer,
         sources=raw.sources,
     )
 

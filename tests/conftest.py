@@ -29,6 +29,8 @@ SLOW_FILES = (
     "cli/test_export.py",
     "cli/test_bad_input.py",
     "cli/test_commands.py",
+    "cli/test_completion.py",
+    "cli/test_json.py",
     "cli/test_money.py",
     "cli/test_operating.py",
     "cli/test_process.py",

@@ -7,6 +7,7 @@ merchant's objects alone: others' are not there (404), transfers in suspense nei
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from http import HTTPStatus
 from ipaddress import ip_address
 
@@ -15,7 +16,7 @@ from aiohttp import web
 from settler.api.errors import Problem
 from settler.domain.invoices import DEFAULT_MERCHANT
 from settler.storage import api_keys
-from settler.storage.api_keys import ApiKey, Scope
+from settler.storage.api_keys import ApiKey, KeyUses, Scope
 from settler.storage.engine import Database
 
 MAX_KEY_CHARS = 200
@@ -79,8 +80,8 @@ def everybody(request: web.Request) -> Caller:
     A web page elsewhere can point its own name at 127.0.0.1 and then read and write here with the visitor's browser
     (DNS rebinding); its requests bear that name.
     """
-    host = request.host.rpartition("]")[0].removeprefix("[") or request.host.partition(":")[0]
-    if host != "localhost" and not host.endswith(".localhost") and not _is_ip_address(host):
+    if not names_this_machine(request):
+        host = _host(request)
         raise Problem(
             HTTPStatus.MISDIRECTED_REQUEST,
             "misdirected-request",
@@ -88,6 +89,17 @@ def everybody(request: web.Request) -> Caller:
             'these, or use keys (auth = "keys")',
         )
     return EVERYBODY
+
+
+def names_this_machine(request: web.Request) -> bool:
+    """Whether it was called by localhost or by an IP address, which no other site can be made to bear."""
+    host = _host(request)
+    return host == "localhost" or host.endswith(".localhost") or _is_ip_address(host)
+
+
+def _host(request: web.Request) -> str:
+    """Without its port."""
+    return request.host.rpartition("]")[0].removeprefix("[") or request.host.partition(":")[0]
 
 
 def _is_ip_address(host: str) -> bool:
@@ -98,20 +110,21 @@ def _is_ip_address(host: str) -> bool:
     return True
 
 
-async def authenticate(request: web.Request, db: Database) -> Caller:
-    """The caller whose key the request bears. Raises `Problem` 401.
+async def authenticate(request: web.Request, db: Database, *, now: datetime, uses: KeyUses) -> Caller:
+    """The caller whose key the request bears; that it was used is noted. Raises `Problem` 401.
 
     The key is looked up by its hash: how long that takes says nothing of how much of it was right.
     """
     key = _bearer(request)
     async with db.read() as conn:
-        found = await api_keys.find_live(conn, key)
+        found = await api_keys.find_live(conn, key, now=now)
     if found is None:
         raise _unauthenticated("the key is not known, or was revoked", 'Bearer realm="settler", error="invalid_token"')
-    return _caller(found)
+    uses.note(found.id, now)
+    return caller_of(found)
 
 
-def _caller(key: ApiKey) -> Caller:
+def caller_of(key: ApiKey) -> Caller:
     return Caller(
         name=f"api-key {key.name} ({key.id})",
         scopes=key.scopes,

@@ -32,7 +32,7 @@ async def read_json(request: web.Request) -> Any:
 
     Raises `Problem`: 400 not JSON, 408 too slow, 413 too large, 415 not called JSON.
     """
-    raw = await _read(request)
+    raw = await read_bytes(request)
     if not raw:
         return {}
     if request.content_type != "application/json":
@@ -70,7 +70,8 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
-async def _read(request: web.Request) -> bytes:
+async def read_bytes(request: web.Request) -> bytes:
+    """The body as it was sent, within bounds. Raises `Problem`: 408 too slow, 413 too large, 415 compressed."""
     if request.headers.get("Content-Encoding", "identity") != "identity":
         raise Problem(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from settler.api.auth import Caller
-from settler.api.errors import not_found
+from settler.api.auth import Caller, authenticate, everybody
+from settler.api.errors import Problem, not_found
 from settler.api.invalid import validate_query
+from settler.api.limits import NO_LIMITS, Limits
 from settler.clock import Clock
 from settler.domain.deposits import POOL_ONLY, DepositPolicy
 from settler.domain.drafting import Catalog, InvalidRequest, InvoiceDefaults
@@ -24,7 +25,11 @@ from settler.domain.operator import By, Decided
 from settler.domain.records import Hold, Settlement
 from settler.health import Health
 from settler.metrics import Metrics
+from settler.storage.api_keys import KeyUses
 from settler.storage.engine import Database
+
+if TYPE_CHECKING:
+    from settler.api.route import Route
 
 AuthMode = Literal["keys", "none"]
 M = TypeVar("M", bound=BaseModel)
@@ -61,8 +66,27 @@ class Services:
     entropy: Callable[[int], bytes]
     """That many bytes from a secure source."""
     allow_private_webhooks: bool
+    key_uses: KeyUses
+    """Told which keys were used; somebody else writes it down."""
     deposits: DepositPolicy = POOL_ONLY
     """Where the addresses of invoices without `pay_to` come from."""
+    limits: Limits = NO_LIMITS
+    """How often callers may ask."""
+
+
+async def caller_behind(request: web.Request, services: Services) -> Caller:
+    """Who asks. Raises `Problem` 401, or 421 where no key is asked for and the request comes from elsewhere; 429 for who
+    asks too often, with a key or without.
+    """
+    if services.auth == "none":
+        return everybody(request)
+    try:
+        caller = await authenticate(request, services.db, now=services.clock.now(), uses=services.key_uses)
+    except Problem:
+        services.limits.admit_address(request)
+        raise
+    services.limits.admit_key(request, caller.idempotency_scope)
+    return caller
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +94,7 @@ class Call:
     request: web.Request
     services: Services
     caller: Caller
+    route: Route
 
     def by(self, reason: str) -> By:
         return By(who=self.caller.name, reason=reason, now=self.services.clock.now())
@@ -85,6 +110,7 @@ class Call:
 
     def query(self, model: type[M]) -> M:
         """The query string as `model`. Raises `InvalidRequest` with all that is wrong, unknown names too."""
+        assert model is self.route.query, f"{self.route.path} says it takes another query string than it reads"
         query = self.request.query
         twice = [name for name in dict.fromkeys(query) if len(query.getall(name)) > 1]
         if twice:

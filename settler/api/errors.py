@@ -34,6 +34,10 @@ MAX_SHOWN = 50
 """Wrong fields told of in one answer."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Renderer = Callable[["Problem", web.Request], web.Response]
+PROBLEM_RENDERER: web.RequestKey[Renderer] = web.RequestKey("problem_renderer")
+"""Set on a request by handlers whose problems are not answered as JSON: pages."""
+_DEADLINE: web.RequestKey[asyncio.Timeout] = web.RequestKey("deadline", asyncio.Timeout)
 
 
 class Problem(Exception):
@@ -138,7 +142,18 @@ def _of_aiohttp(error: web.HTTPException) -> Problem | None:
     return Problem(status, status.phrase.lower().replace(" ", "-"), detail, headers=allow)
 
 
+def lift_deadline(request: web.Request) -> None:
+    """From here on the request may take as long as it wants: it is a stream, which has bounds of its own."""
+    request[_DEADLINE].reschedule(None)
+
+
 def render(problem: Problem, request: web.Request) -> web.Response:
+    """The problem as an answer, JSON unless the handler asked for another form."""
+    renderer: Renderer = request.get(PROBLEM_RENDERER, _as_json)
+    return renderer(problem, request)
+
+
+def _as_json(problem: Problem, request: web.Request) -> web.Response:
     response = web.Response(
         status=problem.status,
         text=json.dumps(problem.body(request.rel_url.raw_path), ensure_ascii=False),
@@ -154,7 +169,8 @@ def render(problem: Problem, request: web.Request) -> web.Response:
 async def problems_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turns whatever a handler raises into an answer. What nobody expected is a 500 with an id that the log has too."""
     try:
-        async with asyncio.timeout(HANDLER_TIMEOUT_S):
+        async with asyncio.timeout(HANDLER_TIMEOUT_S) as deadline:
+            request[_DEADLINE] = deadline
             return await handler(request)
     except web.HTTPException as error:
         problem = problem_of(error)

@@ -42,6 +42,7 @@ async def write_once(call: Call, model: type[M], effect: Effect[M]) -> web.Respo
 
     What `effect` raises rolls it back. Raises `Problem` and the errors of the core; `problems_middleware` answers them.
     """
+    assert model is call.route.body, f"{call.route.path} says it takes another body than it reads"
     sent = canonical(await read_json(call.request))
     claim = _claim(call, sent)
     if claim is None:

@@ -7,11 +7,15 @@ decimals) is checked by `settler.domain.drafting`.
 
 from __future__ import annotations
 
-from typing import Annotated
+import contextlib
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from chains.address import parse_address
+from settler.api import cursor as cursors
 from settler.api.fields import (
     MODEL,
     Amount,
@@ -24,10 +28,12 @@ from settler.api.fields import (
     Reference,
     without_controls,
 )
+from settler.domain.delivery import OVERLAP_MAX_S, OVERLAP_S, EndpointId
 from settler.domain.drafting import MAX_EXPIRES_IN_S, MAX_OPTIONS, InvoiceRequest, OptionRequest, parse_reference
 from settler.domain.events import EventType
 from settler.domain.ids import looks_like_id
 from settler.domain.invoices import DEFAULT_MERCHANT, InvoiceStatus, Match
+from settler.storage.webhook_replays import Replay
 from settler.webhook.guard import URL_CHARS
 
 
@@ -51,6 +57,34 @@ def _settled(text: str) -> str:
     return text
 
 
+def parse_time(text: str | None) -> datetime | None:
+    """RFC 3339 as UTC. Raises `ValueError`."""
+    if text is None:
+        return None
+    if _TIME.fullmatch(text):
+        with contextlib.suppress(ValueError, OverflowError):  # a 13th month, a 61st second
+            return datetime.fromisoformat(text.upper()).astimezone(UTC)
+    raise ValueError(f"{text[:80]!r} is no time; write it like 2026-01-31T23:59:59Z")
+
+
+def _time(text: str) -> str:
+    parse_time(text)
+    return text
+
+
+def _endpoint_id(text: str) -> str:
+    if not looks_like_id(text, "whe"):
+        raise ValueError(f"{text!r} is no id of a webhook endpoint; they are whe_ and 26 characters")
+    return text
+
+
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+TimeText = Annotated[
+    str,
+    Field(max_length=40, examples=["2026-01-31T23:59:59Z"], json_schema_extra={"format": "date-time"}),
+    AfterValidator(_time),
+]
+"""RFC 3339."""
 Why = Annotated[Reason, AfterValidator(_said)]
 """A reason that has to be given."""
 InvoiceIdText = Annotated[Name, Field(description="Id of an invoice", examples=["inv_…"]), AfterValidator(_invoice_id)]
@@ -179,6 +213,85 @@ class EndpointCreate(BaseModel):
         Field(default_factory=list)
     )
     merchant: Merchant | None = None
+
+
+class EndpointRotate(BaseModel):
+    """`POST /v1/webhook-endpoints/{id}/rotate-secret`."""
+
+    model_config = MODEL
+
+    overlap_s: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=OVERLAP_MAX_S,
+            description="How long the secret before still signs as well; 0: no longer, e.g. because it is known",
+        ),
+    ] = OVERLAP_S
+    reason: Reason = ""
+
+
+class EndpointEnable(BaseModel):
+    """`POST /v1/webhook-endpoints/{id}/enable`."""
+
+    model_config = MODEL
+
+    reason: Reason = ""
+
+
+class DeliveriesReplay(BaseModel):
+    """`POST /v1/webhook-deliveries/replay`."""
+
+    model_config = MODEL
+
+    since: (
+        Annotated[TimeText, Field(description="First moment of the events; left out: from the first event")] | None
+    ) = None
+    until: Annotated[TimeText, Field(description="End of the range, not in it; left out, or to come: now")] | None = (
+        None
+    )
+    dead_only: Annotated[bool, Field(description="Only what was given up")] = False
+    endpoint_id: (
+        Annotated[
+            Name,
+            Field(description="Only to this endpoint; then also what it was never sent, unless `dead_only`"),
+            AfterValidator(_endpoint_id),
+        ]
+        | None
+    ) = None
+    cursor: Annotated[str, Field(description="`next_cursor` of the answer before")] | None = None
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Self:
+        since, until = parse_time(self.since), parse_time(self.until)
+        if since is not None and until is not None and since >= until:
+            raise ValueError("`since` is not before `until`; nothing lies between them")
+        if self.cursor is not None:
+            if until is None:
+                raise ValueError("`cursor` goes on with a range; give the `until` of the answer before, too")
+            cursors.decode(self.cursor, self._cursor_prefix)
+        return self
+
+    @property
+    def beyond(self) -> str | None:
+        """The id to go on after; `None`: from the start."""
+        return None if self.cursor is None else cursors.decode(self.cursor, self._cursor_prefix)
+
+    @property
+    def _cursor_prefix(self) -> str:
+        return "evt" if self.endpoint_id is not None and not self.dead_only else "dlv"
+
+    def to_replay(self, now: datetime, merchant: str | None) -> Replay:
+        """`merchant`: whose endpoints alone; `None`: anybody's."""
+        # Whole milliseconds: it is told, and given again, as text that has no more.
+        present = now.replace(microsecond=now.microsecond // 1000 * 1000)
+        return Replay(
+            since=parse_time(self.since),
+            until=min(parse_time(self.until) or present, present),
+            is_dead_only=self.dead_only,
+            endpoint_id=None if self.endpoint_id is None else EndpointId(self.endpoint_id),
+            merchant=merchant,
+        )
 
 
 class Nothing(BaseModel):

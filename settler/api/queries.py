@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, Field, field_validator, model_v
 from settler.api import cursor as cursors
 from settler.api.fields import MODEL, Merchant, Name, Reference
 from settler.domain.delivery import DeliveryStatus
+from settler.domain.events import EventType
 from settler.domain.ids import looks_like_id
 from settler.domain.invoices import (
     Allocation,
@@ -124,13 +125,31 @@ class EventQuery(ListQuery):
         return self
 
 
+class EndpointStatus(StrEnum):
+    """Which endpoints are listed."""
+
+    LIVE = "live"
+    DISABLED = "disabled"
+    """Those that were removed, or answered 410 Gone."""
+    ALL = "all"
+
+
 class EndpointQuery(ListQuery):
     id_prefix = "whe"
+    status: EndpointStatus = EndpointStatus.LIVE
+
+    @property
+    def is_live(self) -> bool | None:
+        """As `storage.webhooks.find_endpoints` takes it."""
+        return None if self.status is EndpointStatus.ALL else self.status is EndpointStatus.LIVE
 
 
 class DeliveryQuery(ListQuery):
     id_prefix = "dlv"
     status: DeliveryStatus | None = None
+    endpoint_id: Annotated[Name, Field(examples=["whe_…"])] | None = None
+    event_id: Annotated[Name, Field(examples=["evt_…"])] | None = None
+    event_type: EventType | None = None
 
 
 class NoQuery(BaseModel):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from settler.domain.delivery import Delivery, Endpoint
+from settler.domain.delivery import Delivery, Endpoint, LoggedAttempt
 from settler.domain.records import Settlement
 from settler.domain.views import Json, Render, caip2, hex_text, time_text
 from settler.storage.chains import ChainState
@@ -94,6 +94,7 @@ def endpoint_view(endpoint: Endpoint) -> Json:
         "merchant": endpoint.merchant,
         "types": [type_.value for type_ in endpoint.types],
         "created_at": time_text(endpoint.created_at),
+        "previous_secret_until": _time(endpoint.previous_secret_until),
         "disabled_at": _time(endpoint.disabled_at),
         "disabled_reason": endpoint.disabled_reason,
     }
@@ -113,6 +114,20 @@ def delivery_view(delivery: Delivery) -> Json:
         "last_error": delivery.last_error,
         "created_at": time_text(delivery.created_at),
         "delivered_at": _time(delivery.delivered_at),
+    }
+
+
+def logged_delivery_view(delivery: Delivery, attempts: Sequence[LoggedAttempt]) -> Json:
+    """`attempts`: newest first."""
+    return {**delivery_view(delivery), "attempt_log": [_attempt_view(attempt) for attempt in attempts]}
+
+
+def _attempt_view(attempt: LoggedAttempt) -> Json:
+    return {
+        "at": time_text(attempt.at),
+        "duration_ms": attempt.duration_ms,
+        "status_code": attempt.status_code,
+        "error": attempt.error,
     }
 
 

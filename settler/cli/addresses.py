@@ -10,8 +10,8 @@ import typer
 
 from settler.cli.failures import USAGE, Failure
 from settler.cli.opened import operator, with_database
-from settler.cli.options import CONFIG, LIMIT, AsJson, Because, Config, Limit, Why, group
-from settler.cli.text import Columns, Json, print_list
+from settler.cli.options import CONFIG, LIMIT, AsJson, Because, Config, Limit, Why, examples, group
+from settler.cli.text import Columns, Json, print_json, print_list
 from settler.domain.deposits import DepositState
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ app = group("Deposit addresses: a pool that invoices without an address of their
 MAX_FILE_BYTES = 1 << 20
 _MAX_PROBLEMS = 20
 """Lines of a file that are told of at once."""
+_ADDRESS = "0x52908400098527886E0F7030069857D2E4169EE7"
 _COLUMNS: Columns = {
     "address": lambda a: a["address"],
     "source": lambda a: a["source"],
@@ -35,7 +36,11 @@ _COLUMNS: Columns = {
 }
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        f"settler address add {_ADDRESS}", 'settler address add --file pool.txt --reason "pool for November"'
+    )
+)
 def add(
     addresses: Annotated[list[str] | None, typer.Argument(help="Checksummed addresses.", metavar="ADDRESS")] = None,
     file: Annotated[
@@ -66,7 +71,7 @@ def add(
     print_list(with_database(config, work), _COLUMNS, as_json=as_json, nothing="no addresses")
 
 
-@app.command("list")
+@app.command("list", epilog=examples("settler address list --state free", "settler address list --json"))
 def list_(
     state: Annotated[DepositState | None, typer.Option("--state", help="Only those that are so now.")] = None,
     limit: Limit = LIMIT,
@@ -86,7 +91,7 @@ def list_(
     print_list(with_database(config, work), _COLUMNS, as_json=as_json, nothing="no deposit addresses")
 
 
-@app.command()
+@app.command(epilog=examples("settler address preview --count 10"))
 def preview(
     count: Annotated[int, typer.Option("--count", min=1, max=1_000, help="So many, from the first.")] = 5,
     config: Config = CONFIG,
@@ -107,11 +112,12 @@ def preview(
     print_list(shown, columns, as_json=as_json, nothing="no addresses")
 
 
-@app.command()
+@app.command(epilog=examples(f'settler address retire {_ADDRESS} --reason "the wallet was closed"'))
 def retire(
     address: Annotated[str, typer.Argument(help="Any address that is watched.", metavar="ADDRESS")],
     reason: Because,
     config: Config = CONFIG,
+    as_json: AsJson = False,
 ) -> None:
     """Gives an address to no invoice any more and watches it no longer: money that reaches it later is not seen."""
     if not reason.strip():
@@ -126,7 +132,10 @@ def retire(
             await deposits.retire(conn, wanted, now=SystemClock().now(), who=operator(), reason=reason)
 
     with_database(config, work)
-    print(f"{address} is retired: no invoice gets it, and it is not watched any more")
+    if as_json:
+        print_json({"address": address, "state": DepositState.RETIRED.value})
+    else:
+        print(f"{address} is retired: no invoice gets it, and it is not watched any more")
 
 
 def _lines(file: Path) -> Iterator[tuple[str, str]]:

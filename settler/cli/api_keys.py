@@ -10,7 +10,7 @@ import typer
 
 from settler.cli.failures import USAGE, Failure
 from settler.cli.opened import operator, with_database
-from settler.cli.options import CONFIG, AsJson, Config, Why, group
+from settler.cli.options import CONFIG, KEY, AsJson, Config, Why, examples, group
 from settler.cli.text import Columns, Json, print_list, print_one
 
 if TYPE_CHECKING:
@@ -26,11 +26,17 @@ _COLUMNS: Columns = {
     "scopes": lambda k: k["scopes"],
     "merchant": lambda k: k["merchant"],
     "created": lambda k: k["created_at"],
+    "last used": lambda k: k["last_used_at"],
     "revoked": lambda k: k["revoked_at"],
 }
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "settler api-key create --name shop --scope read --scope write --merchant shop",
+        "settler api-key create --name ops --scope read --scope operate --json",
+    )
+)
 def create(
     name: Annotated[str, typer.Option("--name", help="Your own name for it; it stands in the audit log.")] = "default",
     scope: Annotated[
@@ -67,7 +73,44 @@ def create(
         print("keep the key: it is not shown again", file=sys.stderr)
 
 
-@app.command("list")
+@app.command(epilog=examples(f"settler api-key rotate {KEY} --overlap-s 3600"))
+def rotate(
+    id_: Annotated[str, typer.Argument(metavar="ID", help="Id of the key.")],
+    overlap_s: Annotated[
+        int,
+        typer.Option("--overlap-s", min=0, max=30 * 86_400, help="Seconds that the old text still opens it; 0: none."),
+    ] = 86_400,
+    config: Config = CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Gives a key a new text and shows it, once; the old one works for a while beside it.
+
+    Id, name, scopes, merchant and idempotency keys stay. Sessions of the operator's pages end at once.
+    """
+
+    async def work(_settings: Settings, db: Database) -> Json:
+        from datetime import timedelta
+
+        from settler.clock import SystemClock
+        from settler.storage import api_keys
+
+        async with db.write() as conn:
+            rotated, text = await api_keys.rotate(
+                conn,
+                id_,
+                now=SystemClock().now(),
+                overlap=timedelta(seconds=overlap_s),
+                who=operator(),
+                secret=os.urandom(api_keys.SECRET_BYTES),
+            )
+        return {**_view(rotated), "key": text}
+
+    print_one(with_database(config, work), as_json=as_json)
+    if not as_json:
+        print("keep the key: it is not shown again", file=sys.stderr)
+
+
+@app.command("list", epilog=examples("settler api-key list", "settler api-key list --json"))
 def list_(config: Config = CONFIG, as_json: AsJson = False) -> None:
     """Lists keys, revoked ones too; never the keys themselves."""
 
@@ -80,9 +123,9 @@ def list_(config: Config = CONFIG, as_json: AsJson = False) -> None:
     print_list(with_database(config, work), _COLUMNS, as_json=as_json, nothing="no API keys")
 
 
-@app.command()
+@app.command(epilog=examples(f'settler api-key revoke {KEY} --reason "it was in a log"'))
 def revoke(
-    id_: Annotated[str, typer.Argument(metavar="ID")],
+    id_: Annotated[str, typer.Argument(metavar="ID", help="Id of the key.")],
     reason: Why = "",
     config: Config = CONFIG,
     as_json: AsJson = False,
@@ -127,5 +170,7 @@ def _view(key: ApiKey) -> Json:
         "scopes": sorted(scope.value for scope in key.scopes),
         "merchant": key.merchant,
         "created_at": time_text(key.created_at),
+        "last_used_at": None if key.last_used_at is None else time_text(key.last_used_at),
+        "previous_until": None if key.previous_until is None else time_text(key.previous_until),
         "revoked_at": None if key.revoked_at is None else time_text(key.revoked_at),
     }

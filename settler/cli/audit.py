@@ -9,7 +9,7 @@ import typer
 
 from settler.cli.failures import PROBLEM, USAGE, Failure
 from settler.cli.opened import with_database
-from settler.cli.options import CONFIG, LIMIT, AsJson, Config, Limit, group
+from settler.cli.options import CONFIG, LIMIT, AsJson, Config, Limit, examples, group
 from settler.cli.text import Columns, Json, one_line, print_json, print_list
 from settler.cli.times import parse_period
 
@@ -33,11 +33,19 @@ _COLUMNS: Columns = {
 _HEAD = re.compile(r"(?:([0-9]{1,18}):)?(?:0x)?([0-9a-fA-F]{64})", re.ASCII)
 
 
-@app.command("list")
+@app.command(
+    "list",
+    epilog=examples(
+        "settler audit list --action transfer.assign --from 2026-01-01",
+        "settler audit list --who cli:ada --json",
+    ),
+)
 def list_(
-    action: Annotated[str | None, typer.Option("--action", help="Only such, e.g. transfer.assign.")] = None,
+    action: Annotated[
+        str | None, typer.Option("--action", help="Only such, e.g. transfer.assign.", metavar="ACTION")
+    ] = None,
     object_: Annotated[str | None, typer.Option("--object", help="Only about this one.", metavar="ID")] = None,
-    who: Annotated[str | None, typer.Option("--who", help="Only this operator's, e.g. cli:ada.")] = None,
+    who: Annotated[str | None, typer.Option("--who", help="Only this operator's, e.g. cli:ada.", metavar="WHO")] = None,
     since: Annotated[
         str | None, typer.Option("--from", help="From this time on, e.g. 2026-01-31T00:00:00Z.", metavar="TIME")
     ] = None,
@@ -64,7 +72,7 @@ def list_(
     print_list(with_database(config, work), _COLUMNS, as_json=as_json, nothing="no actions")
 
 
-@app.command()
+@app.command(epilog=examples("settler audit verify", f"settler audit verify --expect-head 42:{'9c' * 32}"))
 def verify(
     expect_head: Annotated[
         str | None,

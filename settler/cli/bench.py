@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from settler.cli.failures import Failure
-from settler.cli.options import AsJson
+from settler.cli.options import AsJson, examples, group
 from settler.cli.text import Columns, Json, print_list
 
-app = typer.Typer(no_args_is_help=True, help="Measure what settler costs on this machine.")
+app = group("Measure what settler costs on this machine.")
 
 _LIVE: Columns = {
     "chain": lambda row: row["chain"],
@@ -24,15 +24,17 @@ _LIVE: Columns = {
 }
 
 
-@app.command()
+@app.callback()
+def _bench() -> None:
+    """Makes it a group although it has one command."""
+
+
+@app.command(epilog=examples("settler bench live", "settler bench live --polls 200 --json"))
 def live(
     polls: Annotated[int, typer.Option("--polls", min=10, max=10_000, help="Polls each figure is taken over.")] = 60,
     as_json: AsJson = False,
 ) -> None:
-    """RPC calls per 1,000 blocks, idle and busy, with one provider, with a quorum, and with proofs. Starts anvil.
-
-    Example: settler bench live --polls 200 --json
-    """
+    """RPC calls per 1,000 blocks, idle and busy, with one provider, with a quorum, and with proofs. Starts anvil."""
     import asyncio
 
     from settler import logs

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from settler.cli.completion import chain_names
 from settler.cli.failures import USAGE, Failure
 from settler.cli.opened import operator, with_database
-from settler.cli.options import CONFIG, AsJson, Config, group
+from settler.cli.options import CONFIG, AsJson, Because, Config, examples, group
 from settler.cli.text import Columns, Json, print_list, print_one
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ _COLUMNS: Columns = {
 }
 
 
-@app.command("list")
+@app.command("list", epilog=examples("settler chain list", "settler chain list --json"))
 def list_(config: Config = CONFIG, as_json: AsJson = False) -> None:
     """Lists the chains the database knows."""
 
@@ -46,10 +47,12 @@ def list_(config: Config = CONFIG, as_json: AsJson = False) -> None:
     print_list(with_database(config, work), _COLUMNS, as_json=as_json, nothing="no chains: none was read yet")
 
 
-@app.command()
+@app.command(
+    epilog=examples('settler chain resume polygon --reason "node, explorer and a second provider agree again"')
+)
 def resume(
-    chain: Annotated[str, typer.Argument(help="Name of the chain.", metavar="CHAIN")],
-    reason: Annotated[str, typer.Option("--reason", help="Why it may go on; kept in the audit log.")],
+    chain: Annotated[str, typer.Argument(help="Name of the chain.", metavar="CHAIN", autocompletion=chain_names)],
+    reason: Because,
     config: Config = CONFIG,
     as_json: AsJson = False,
 ) -> None:

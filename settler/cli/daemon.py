@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from settler.cli.failures import USAGE, Failure
-from settler.cli.options import CONFIG, Config
+from settler.cli.options import CONFIG, AsJson, Config
+from settler.cli.text import print_json
 
 _CANNOT_LISTEN = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES)
 
@@ -56,7 +57,7 @@ def demo(
         raise Failure(str(error)) from error
 
 
-def migrate(config: Config = CONFIG) -> None:
+def migrate(config: Config = CONFIG, as_json: AsJson = False) -> None:
     """Creates the tables of the database, or upgrades them to this release."""
     import asyncio
 
@@ -65,10 +66,19 @@ def migrate(config: Config = CONFIG) -> None:
 
     settings = load(config)
     quiet_logs()
-    print(asyncio.run(_migrate(settings.database_url)))
+    before, after = asyncio.run(_migrate(settings.database_url))
+    if as_json:
+        print_json({"before": before, "after": after})
+    elif before is None:
+        print(f"created the tables, revision {after}")
+    elif before == after:
+        print(f"the database is at revision {after} already")
+    else:
+        print(f"upgraded the database from revision {before} to {after}")
 
 
-async def _migrate(url: str) -> str:
+async def _migrate(url: str) -> tuple[str | None, str]:
+    """The revision before and after; `None`: there were no tables."""
     from settler.storage import migrate as migrations
     from settler.storage.engine import Database
 
@@ -82,9 +92,11 @@ async def _migrate(url: str) -> str:
     if not isinstance(after, migrations.Current):
         raise Failure("another settler changed the database meanwhile; run settler migrate again")
     match before:
-        case migrations.Current():
-            return f"the database is at revision {after.revision} already"
         case migrations.Empty():
-            return f"created the tables, revision {after.revision}"
-        case migrations.Behind(revision=revision) | migrations.Ahead(revision=revision):
-            return f"upgraded the database from revision {revision} to {after.revision}"
+            return None, after.revision
+        case (
+            migrations.Current(revision=revision)
+            | migrations.Behind(revision=revision)
+            | migrations.Ahead(revision=revision)
+        ):
+            return revision, after.revision

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated, assert_never
 
 import typer
 
+from settler.cli.completion import chain_names, words
 from settler.cli.failures import USAGE, Failure
 from settler.cli.opened import with_database
-from settler.cli.options import CONFIG, Config
+from settler.cli.options import CONFIG, AsJson, Config
 from settler.cli.progress import progress
 from settler.cli.sheets import DECIMALS, STDOUT, DoesNotFit, Format, open_sheet, pyarrow, whole_file
+from settler.cli.text import print_json
 from settler.cli.times import parse_period
 from settler.domain.exporting import COLUMNS, Row, What
 
@@ -27,7 +29,12 @@ if TYPE_CHECKING:
 
 
 def export(
-    what: Annotated[What, typer.Argument(help="What to export.", metavar="settlements|ledger|transfers")],
+    what: Annotated[
+        What,
+        typer.Argument(
+            help="What to export.", metavar="settlements|ledger|transfers", autocompletion=words(tuple(What))
+        ),
+    ],
     format_: Annotated[Format, typer.Option("--format", help="csv, jsonl or parquet.")] = Format.CSV,
     since: Annotated[
         str | None,
@@ -40,12 +47,18 @@ def export(
     until: Annotated[str | None, typer.Option("--to", help="Only before this time.", metavar="TIME")] = None,
     chain: Annotated[
         str | None,
-        typer.Option("--chain", help="Only of this chain; settlements with any payment on it.", metavar="CHAIN"),
+        typer.Option(
+            "--chain",
+            help="Only of this chain; settlements with any payment on it.",
+            metavar="CHAIN",
+            autocompletion=chain_names,
+        ),
     ] = None,
     output: Annotated[
         str, typer.Option("--output", "-o", help="File to write; - for stdout.", metavar="FILE")
     ] = STDOUT,
     config: Config = CONFIG,
+    as_json: AsJson = False,
 ) -> None:
     """Exports one row a settlement, ledger line or transfer; its columns are safe to sum.
 
@@ -53,6 +66,8 @@ def export(
     was; the ledger has its reversal as rows of their own, at their own time.
     """
     first, end = parse_period(since, until)
+    if as_json and output == STDOUT:
+        raise Failure("--json tells what was written to a file: give --output FILE, or --format jsonl", code=USAGE)
     if format_ is Format.PARQUET:
         pyarrow()
         if output == STDOUT and sys.stdout.isatty():
@@ -66,7 +81,9 @@ def export(
             return await _export(conn, what, selection, format_, output)
 
     count = with_database(config, work)
-    if output != STDOUT:
+    if as_json:
+        print_json({"what": what.value, "format": format_.value, "output": output, "rows": count})
+    elif output != STDOUT:
         print(f"{count} rows written to {output}")
 
 

@@ -9,7 +9,20 @@ import typer
 
 from settler.cli.deciding import decided
 from settler.cli.opened import with_database
-from settler.cli.options import CONFIG, LIMIT, AsJson, Because, Before, Config, Limit, Merchant, group
+from settler.cli.options import (
+    CONFIG,
+    HLD,
+    INV,
+    LIMIT,
+    AsJson,
+    Because,
+    Config,
+    Limit,
+    Merchant,
+    before_option,
+    examples,
+    group,
+)
 from settler.cli.text import Columns, Json, print_list, print_one
 from settler.domain.settlement import HoldReason
 
@@ -47,13 +60,13 @@ _COLUMNS: Columns = {
 }
 
 
-@app.command("list")
+@app.command("list", epilog=examples("settler hold list", "settler hold list --status all --reason depeg --json"))
 def list_(
     status: Annotated[Status, typer.Option("--status", help="held: those that stop a settlement now.")] = Status.HELD,
-    reason: Annotated[HoldReason | None, typer.Option("--reason")] = None,
+    reason: Annotated[HoldReason | None, typer.Option("--reason", help="Only those held for this.")] = None,
     invoice: Annotated[str | None, typer.Option("--invoice", help="Only this invoice's.", metavar="ID")] = None,
     merchant: Merchant = None,
-    before: Before = None,
+    before: Annotated[str | None, before_option("hld")] = None,
     limit: Limit = LIMIT,
     config: Config = CONFIG,
     as_json: AsJson = False,
@@ -79,7 +92,7 @@ def list_(
     print_list(with_database(config, work), _COLUMNS, as_json=as_json, nothing="no holds")
 
 
-@app.command()
+@app.command(epilog=examples(f'settler hold place {INV} --reason "the buyer asked us to wait"'))
 def place(
     invoice: Annotated[str, typer.Argument(metavar="INVOICE", help="Id of the invoice that is not to settle.")],
     reason: Because,
@@ -98,7 +111,7 @@ def place(
     print_one(decided(config, HoldCreate, given, verb), as_json=as_json)
 
 
-@app.command()
+@app.command(epilog=examples(f'settler hold release {HLD} --reason "price is back at par, looked at it"'))
 def release(
     id_: Annotated[str, typer.Argument(metavar="ID", help="Id of the hold.")],
     reason: Because,

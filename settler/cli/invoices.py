@@ -8,13 +8,27 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from settler.cli.completion import chain_names, words
 from settler.cli.deciding import decided
 from settler.cli.failures import USAGE, Failure
 from settler.cli.opened import with_database
-from settler.cli.options import CONFIG, LIMIT, AsJson, Because, Before, Config, Limit, Merchant, Why, group
+from settler.cli.options import (
+    CONFIG,
+    INV,
+    LIMIT,
+    AsJson,
+    Because,
+    Config,
+    Limit,
+    Merchant,
+    Why,
+    before_option,
+    examples,
+    group,
+)
 from settler.cli.text import Columns, Json, print_list, print_one
 from settler.domain.ids import ENTROPY_BYTES, TOKEN_BYTES
-from settler.domain.invoices import InvoiceException, InvoiceStatus
+from settler.domain.invoices import InvoiceException, InvoiceStatus, Match
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -26,6 +40,9 @@ if TYPE_CHECKING:
 
 app = group("Invoices, without the API.")
 
+Id = Annotated[str, typer.Argument(metavar="ID", help="Id of the invoice.")]
+
+_ADDRESS = "0x52908400098527886E0F7030069857D2E4169EE7"
 _WAY = ("chain", "token", "pay_to", "match")
 """What the parts of --option are, as far as they have no name."""
 _COLUMNS: Columns = {
@@ -43,10 +60,22 @@ _COLUMNS: Columns = {
 }
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "settler invoice create --amount 100.00 --reference order-42 \\",
+        f"  --option base:USDC:{_ADDRESS}",
+        "settler invoice create --amount 5 --reference order-43 --option base:USDC --option polygon:USDC",
+        "settler invoice create --amount 9.99 --reference order-44 --option base:USDC:match=reference --json",
+    )
+)
 def create(
-    amount: Annotated[str, typer.Option("--amount", help='What is owed, e.g. "100.00".')],
-    reference: Annotated[str, typer.Option("--reference", help="Your own name for it, unique per merchant.")],
+    amount: Annotated[
+        str,
+        typer.Option("--amount", help='What is owed, in the currency of the tokens, e.g. "100.00".', metavar="AMOUNT"),
+    ],
+    reference: Annotated[
+        str, typer.Option("--reference", help="Your own name for it, unique per merchant.", metavar="TEXT")
+    ],
     option: Annotated[
         list[str] | None,
         typer.Option(
@@ -57,13 +86,32 @@ def create(
             metavar="CHAIN:TOKEN[:ADDRESS[:MATCH]][:KEY=VALUE]",
         ),
     ] = None,
-    chain: Annotated[str | None, typer.Option("--chain", help="With --token and --pay-to: one way to pay.")] = None,
-    token: Annotated[str | None, typer.Option("--token", help="Symbol of a token configured on --chain.")] = None,
+    chain: Annotated[
+        str | None,
+        typer.Option(
+            "--chain", help="With --token and --pay-to: one way to pay.", metavar="CHAIN", autocompletion=chain_names
+        ),
+    ] = None,
+    token: Annotated[
+        str | None, typer.Option("--token", help="Symbol of a token configured on --chain.", metavar="SYMBOL")
+    ] = None,
     pay_to: Annotated[
         str | None,
-        typer.Option("--pay-to", help="Checksummed address to be paid; default: a deposit address of its own."),
+        typer.Option(
+            "--pay-to",
+            help="Checksummed address to be paid; default: a deposit address of its own.",
+            metavar="ADDRESS",
+        ),
     ] = None,
-    match: Annotated[str | None, typer.Option("--match", help="address (default), amount, reference or payer.")] = None,
+    match: Annotated[
+        str | None,
+        typer.Option(
+            "--match",
+            help="How a payment is known to be this one's: address (default), amount, reference or payer.",
+            metavar="MATCH",
+            autocompletion=words(tuple(Match)),
+        ),
+    ] = None,
     onchain_reference: Annotated[
         str | None,
         typer.Option(
@@ -73,18 +121,25 @@ def create(
     payer: Annotated[
         str | None, typer.Option("--payer", help="With --match payer (or reference): who will pay.", metavar="ADDRESS")
     ] = None,
-    currency: Annotated[str | None, typer.Option("--currency", help="That of the tokens.")] = None,
-    expires_in_s: Annotated[
-        int | None, typer.Option("--expires-in-s", help="Seconds from now; default from the configuration.")
+    currency: Annotated[
+        str | None, typer.Option("--currency", help="Default: that of the tokens.", metavar="CODE")
     ] = None,
-    merchant: Annotated[str | None, typer.Option("--merchant", help="Whose it is; default: default.")] = None,
+    expires_in_s: Annotated[
+        int | None,
+        typer.Option(
+            "--expires-in-s", help="Seconds it can be paid in; default: invoices.expires_in_s.", metavar="SECONDS"
+        ),
+    ] = None,
+    merchant: Annotated[
+        str | None, typer.Option("--merchant", help="Whose it is; default: default.", metavar="NAME")
+    ] = None,
     metadata: Annotated[
         list[str] | None, typer.Option("--metadata", help="Kept with it; several may be given.", metavar="KEY=VALUE")
     ] = None,
     config: Config = CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Creates an invoice and shows it."""
+    """Creates an invoice and shows it, with what a payer has to know."""
     ways = [_way(text) for text in option or ()]
     one = {"chain": chain, "token": token, "pay_to": pay_to, "match": match}
     if given := _given({**one, "reference": onchain_reference, "payer": payer}):
@@ -133,9 +188,9 @@ def create(
     print_one(with_database(config, work), as_json=as_json)
 
 
-@app.command()
+@app.command(epilog=examples(f"settler invoice show {INV}", f"settler invoice show {INV} --qr --option 1"))
 def show(
-    id_: Annotated[str, typer.Argument(metavar="ID")],
+    id_: Id,
     qr: Annotated[
         bool, typer.Option("--qr", help="With a QR code that a wallet can scan, for a dark terminal.")
     ] = False,
@@ -170,13 +225,24 @@ def show(
     print(code, end="")
 
 
-@app.command("list")
+@app.command(
+    "list",
+    epilog=examples(
+        "settler invoice list --status processing",
+        "settler invoice list --exception underpaid --limit 200 --json",
+        f"settler invoice list --before {INV}",
+    ),
+)
 def list_(
-    status: Annotated[InvoiceStatus | None, typer.Option("--status")] = None,
-    reference: Annotated[str | None, typer.Option("--reference")] = None,
+    status: Annotated[InvoiceStatus | None, typer.Option("--status", help="Only those in this status.")] = None,
+    reference: Annotated[
+        str | None, typer.Option("--reference", help="Only the one of this name.", metavar="TEXT")
+    ] = None,
     merchant: Merchant = None,
-    exception: Annotated[InvoiceException | None, typer.Option("--exception")] = None,
-    before: Before = None,
+    exception: Annotated[
+        InvoiceException | None, typer.Option("--exception", help="Only those with this exception.")
+    ] = None,
+    before: Annotated[str | None, before_option("inv")] = None,
     limit: Limit = LIMIT,
     config: Config = CONFIG,
     as_json: AsJson = False,
@@ -201,15 +267,14 @@ def list_(
     print_list(with_database(config, work), _COLUMNS, as_json=as_json, nothing="no invoices")
 
 
-@app.command()
+@app.command(epilog=examples(f'settler invoice cancel {INV} --reason "the order was withdrawn"'))
 def cancel(
-    id_: Annotated[str, typer.Argument(metavar="ID")],
+    id_: Id,
     reason: Why = "",
     config: Config = CONFIG,
     as_json: AsJson = False,
 ) -> None:
     """Cancels a pending invoice: it is not to be paid any more."""
-
     from settler.api.models import InvoiceCancel
     from settler.domain.ids import InvoiceId
     from settler.storage import reading
@@ -220,10 +285,10 @@ def cancel(
     print_one(decided(config, InvoiceCancel, {"reason": reason}, verb), as_json=as_json)
 
 
-@app.command()
+@app.command(epilog=examples(f'settler invoice mark {INV} settled --reason "one cent short, accepted"'))
 def mark(
-    id_: Annotated[str, typer.Argument(metavar="ID")],
-    status: Annotated[str, typer.Argument(metavar="STATUS", help="Only: settled.")],
+    id_: Id,
+    status: Annotated[str, typer.Argument(metavar="STATUS", help="Only: settled.", autocompletion=words(["settled"]))],
     reason: Because,
     config: Config = CONFIG,
     as_json: AsJson = False,

@@ -8,7 +8,7 @@ import typer
 
 from settler.cli.failures import PROBLEM
 from settler.cli.opened import with_database
-from settler.cli.options import CONFIG, AsJson, Config, group
+from settler.cli.options import CONFIG, AsJson, Config, examples, group
 from settler.cli.text import Columns, Json, print_json, print_list
 from settler.cli.times import parse_time
 
@@ -35,7 +35,7 @@ SUM = "sum"
 """Stands for the account in the row that shows the sum of all accounts of a chain and token: zero."""
 
 
-@app.command()
+@app.command(epilog=examples("settler ledger balances", "settler ledger balances --at 2026-02-01 --json"))
 def balances(
     at: Annotated[
         str | None,

@@ -10,18 +10,18 @@ LINES = 10
 """Plain lines at most, for the whole of the work."""
 
 Advance = Callable[[int, str], None]
-"""Told how many blocks are done in all, and what came of them so far."""
+"""Told how much is done in all, and what came of it so far."""
 
 
 @contextmanager
-def progress(what: str, total: int, *, as_json: bool) -> Iterator[Advance]:
-    """`what` is done to `total` blocks. The bar is drawn on stderr: stdout is the result's."""
+def progress(what: str, total: int, *, as_json: bool, unit: str = "blocks") -> Iterator[Advance]:
+    """`what` is done to `total` (above 0) of `unit`. The bar is drawn on stderr: stdout is the result's."""
     if sys.stderr.isatty():
         yield from _bar(what, total)
     elif as_json:
         yield lambda _done, _said: None
     else:
-        yield _lines(what, total)
+        yield _lines(what, total, unit)
 
 
 def _bar(what: str, total: int) -> Iterator[Advance]:
@@ -40,7 +40,7 @@ def _bar(what: str, total: int) -> Iterator[Advance]:
         yield lambda done, said: bar.update(task, completed=done, said=said)
 
 
-def _lines(what: str, total: int) -> Advance:
+def _lines(what: str, total: int, unit: str) -> Advance:
     told = 0
 
     def advance(done: int, said: str) -> None:
@@ -48,6 +48,6 @@ def _lines(what: str, total: int) -> Advance:
         tenth = done * LINES // total
         if tenth > told:
             told = tenth
-            print(f"{what}: {done} of {total} blocks; {said}", flush=True)
+            print(f"{what}: {done} of {total} {unit}; {said}", flush=True)
 
     return advance

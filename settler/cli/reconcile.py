@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from settler.cli.breaks import break_view, print_breaks
+from settler.cli.completion import chain_names
 from settler.cli.failures import PROBLEM, USAGE, Failure
 from settler.cli.node import Rpc, node_at
 from settler.cli.opened import with_database
@@ -36,7 +37,13 @@ if TYPE_CHECKING:
     from settler.storage.engine import Database
 
 ChainName = Annotated[
-    str | None, typer.Option("--chain", help="Only this chain; default: every configured one.", metavar="CHAIN")
+    str | None,
+    typer.Option(
+        "--chain",
+        help="Only this chain; default: every configured one.",
+        metavar="CHAIN",
+        autocompletion=chain_names,
+    ),
 ]
 First = Annotated[
     int | None, typer.Option("--from", min=0, help="First block; default: the first one known.", metavar="BLOCK")

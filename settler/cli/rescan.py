@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from settler.cli.breaks import break_view, print_breaks
+from settler.cli.completion import chain_names
 from settler.cli.failures import PROBLEM, USAGE, Failure
 from settler.cli.opened import with_database
 from settler.cli.options import CONFIG, AsJson, Config
@@ -18,9 +19,11 @@ if TYPE_CHECKING:
     from settler.stages.rescan import Rescanned
     from settler.storage.engine import Database
 
-ChainName = Annotated[str, typer.Option("--chain", help="Name of the chain.", metavar="CHAIN")]
-First = Annotated[int, typer.Option("--from", min=0, help="First block to read.", metavar="BLOCK")]
-Last = Annotated[int, typer.Option("--to", min=0, help="Last block to read.", metavar="BLOCK")]
+ChainName = Annotated[
+    str, typer.Option("--chain", help="Name of the chain.", metavar="CHAIN", autocompletion=chain_names)
+]
+First = Annotated[int, typer.Option("--from", min=0, help="First block to read, inclusive.", metavar="BLOCK")]
+Last = Annotated[int, typer.Option("--to", min=0, help="Last block to read, inclusive.", metavar="BLOCK")]
 
 
 def rescan(chain: ChainName, first: First, last: Last, config: Config = CONFIG, as_json: AsJson = False) -> int:

@@ -8,7 +8,19 @@ import typer
 
 from settler.cli.failures import USAGE, Failure
 from settler.cli.opened import with_database
-from settler.cli.options import CONFIG, LIMIT, AsJson, Before, Config, Limit, Merchant, group
+from settler.cli.options import (
+    CONFIG,
+    INV,
+    LIMIT,
+    STL,
+    AsJson,
+    Config,
+    Limit,
+    Merchant,
+    before_option,
+    examples,
+    group,
+)
 from settler.cli.text import Columns, Json, print_list, print_one
 from settler.cli.verify import verify
 
@@ -32,11 +44,14 @@ _COLUMNS: Columns = {
 }
 
 
-@app.command("list")
+@app.command(
+    "list",
+    epilog=examples("settler settlement list --merchant shop", f"settler settlement list --invoice {INV} --json"),
+)
 def list_(
     invoice: Annotated[str | None, typer.Option("--invoice", help="Only this invoice's.", metavar="ID")] = None,
     merchant: Merchant = None,
-    before: Before = None,
+    before: Annotated[str | None, before_option("stl")] = None,
     limit: Limit = LIMIT,
     config: Config = CONFIG,
     as_json: AsJson = False,
@@ -60,8 +75,12 @@ def list_(
     print_list(with_database(config, work), _COLUMNS, as_json=as_json, nothing="no settlements")
 
 
-@app.command()
-def show(id_: Annotated[str, typer.Argument(metavar="ID")], config: Config = CONFIG, as_json: AsJson = False) -> None:
+@app.command(epilog=examples(f"settler settlement show {STL}", f"settler settlement show {STL} --json"))
+def show(
+    id_: Annotated[str, typer.Argument(metavar="ID", help="Id of the settlement.")],
+    config: Config = CONFIG,
+    as_json: AsJson = False,
+) -> None:
     """Shows one settlement with its payments."""
 
     async def work(_settings: Settings, db: Database) -> Json:
@@ -77,4 +96,9 @@ def show(id_: Annotated[str, typer.Argument(metavar="ID")], config: Config = CON
     print_one(with_database(config, work), as_json=as_json)
 
 
-app.command("verify")(verify)
+app.command(
+    "verify",
+    epilog=examples(
+        f"settler settlement verify {STL}", f"settler settlement verify {STL} --rpc https://mainnet.base.org --json"
+    ),
+)(verify)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from settler.cli.chains import chain_id_of
+from settler.cli.completion import chain_names
 from settler.cli.failures import USAGE, Failure
 from settler.cli.opened import operator, with_database
-from settler.cli.options import CONFIG, AsJson, Config, group
+from settler.cli.options import CONFIG, AsJson, Because, Config, examples, group
 from settler.cli.text import Columns, Json, print_list, print_one
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _COLUMNS: Columns = {
 }
 
 
-@app.command("list")
+@app.command("list", epilog=examples("settler token list", "settler token list --json"))
 def list_(config: Config = CONFIG, as_json: AsJson = False) -> None:
     """Lists what tokens announced, oldest first.
 
@@ -59,11 +60,15 @@ def list_(config: Config = CONFIG, as_json: AsJson = False) -> None:
     print_list(with_database(config, work), _COLUMNS, as_json=as_json, nothing="no token announced anything")
 
 
-@app.command()
+@app.command(
+    epilog=examples('settler token accept USDC --chain base --reason "read the new implementation: it is the issuer"')
+)
 def accept(
     token: Annotated[str, typer.Argument(help="Symbol of the token.", metavar="TOKEN")],
-    chain: Annotated[str, typer.Option("--chain", help="Name of its chain.")],
-    reason: Annotated[str, typer.Option("--reason", help="Why it is trusted again; kept in the audit log.")],
+    chain: Annotated[
+        str, typer.Option("--chain", help="Name of its chain.", metavar="CHAIN", autocompletion=chain_names)
+    ],
+    reason: Because,
     config: Config = CONFIG,
     as_json: AsJson = False,
 ) -> None:

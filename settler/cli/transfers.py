@@ -12,7 +12,20 @@ import typer
 from settler.cli.deciding import decided
 from settler.cli.failures import PROBLEM, USAGE, Failure
 from settler.cli.opened import operator, with_database
-from settler.cli.options import CONFIG, LIMIT, AsJson, Because, Before, Config, Limit, group
+from settler.cli.options import (
+    CONFIG,
+    INV,
+    LIMIT,
+    TRF,
+    AsJson,
+    Because,
+    Config,
+    Limit,
+    OnChain,
+    before_option,
+    examples,
+    group,
+)
 from settler.cli.text import Columns, Json, print_list, print_one
 from settler.domain.invoices import Allocation, TransferRecord, TransferStatus, UnmatchedReason
 
@@ -49,14 +62,21 @@ _COLUMNS: Columns = {
 }
 
 
-@app.command("list")
+@app.command(
+    "list",
+    epilog=examples(
+        "settler transfer list",
+        "settler transfer list --reason ambiguous --chain base --json",
+        f"settler transfer list --all --status orphaned --before {TRF}",
+    ),
+)
 def list_(
     all_: Annotated[bool, typer.Option("--all", help="All transfers, not only those in suspense.")] = False,
-    status: Annotated[TransferStatus | None, typer.Option("--status")] = None,
+    status: Annotated[TransferStatus | None, typer.Option("--status", help="Only those in this status.")] = None,
     allocation: Annotated[Allocation | None, typer.Option("--allocation", help="Implies --all.")] = None,
     reason: Annotated[UnmatchedReason | None, typer.Option("--reason", help="Why it is unmatched.")] = None,
-    chain: Annotated[str | None, typer.Option("--chain", help="Name of a chain.")] = None,
-    before: Before = None,
+    chain: OnChain = None,
+    before: Annotated[str | None, before_option("trf")] = None,
     limit: Limit = LIMIT,
     config: Config = CONFIG,
     as_json: AsJson = False,
@@ -91,7 +111,24 @@ def list_(
     print_list(found if as_json else _aged(found), _COLUMNS, as_json=as_json, nothing="no transfers")
 
 
-@app.command()
+@app.command(epilog=examples(f"settler transfer show {TRF}", f"settler transfer show {TRF} --json"))
+def show(id_: Id, config: Config = CONFIG, as_json: AsJson = False) -> None:
+    """Shows one transfer: where it is on its chain, and what became of its money."""
+
+    async def work(_settings: Settings, db: Database) -> Json:
+        from settler.domain.ids import TransferId
+        from settler.storage import reading, transfers
+
+        async with db.read() as conn:
+            found = await transfers.get(conn, TransferId(id_))
+            if found is None:
+                raise _unknown(id_)
+            return (await reading.transfer_views(conn, [found]))[0]
+
+    print_one(with_database(config, work), as_json=as_json)
+
+
+@app.command(epilog=examples(f'settler transfer assign {TRF} {INV} --reason "sent to the old address"'))
 def assign(
     id_: Id,
     invoice: Annotated[str, typer.Argument(metavar="INVOICE", help="Id of the invoice it pays.")],
@@ -112,7 +149,7 @@ def assign(
     print_one(decided(config, TransferAssign, given, verb), as_json=as_json)
 
 
-@app.command()
+@app.command(epilog=examples(f'settler transfer dismiss {TRF} --reason "our own treasury"'))
 def dismiss(id_: Id, reason: Because, config: Config = CONFIG, as_json: AsJson = False) -> None:
     """Takes a transfer out of the queue; its money stays in suspense."""
     from settler.api.models import TransferDismiss
@@ -125,7 +162,12 @@ def dismiss(id_: Id, reason: Because, config: Config = CONFIG, as_json: AsJson =
     print_one(decided(config, TransferDismiss, {"reason": reason}, verb), as_json=as_json)
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        f"settler transfer refund {TRF} \\",
+        f'  --tx 0x{"1f" * 32} --reason "sent twice"',
+    )
+)
 def refund(
     id_: Id,
     tx: Annotated[str, typer.Option("--tx", help="The transaction that sent money back.", metavar="HASH")],
@@ -152,7 +194,7 @@ def refund(
         async with db.read() as conn:
             payment = await transfers.get(conn, TransferId(id_))
         if payment is None:
-            raise Failure(f"there is no transfer {id_!r}; see settler transfer list --all", code=USAGE)
+            raise _unknown(id_)
         made = await _refunded(settings, db, payment, tx_hash, log_index=log_index, why=why)
         async with db.read() as conn:
             (view,) = await reading.refund_views(conn, [made.refund])
@@ -160,6 +202,10 @@ def refund(
         return {**view, "left": left, "left_base": str(made.left_base), "allocation": made.payment.allocation.value}
 
     print_one(with_database(config, work), as_json=as_json)
+
+
+def _unknown(id_: str) -> Failure:
+    return Failure(f"there is no transfer {id_!r}; see settler transfer list --all", code=USAGE)
 
 
 def _tx_hash(text: str) -> TxHash:

@@ -37,7 +37,7 @@ _COLUMNS: Columns = {
 
 
 def verify(
-    id_: Annotated[str, typer.Argument(metavar="ID")],
+    id_: Annotated[str, typer.Argument(metavar="ID", help="Id of the settlement.")],
     rpc: Rpc = None,
     config: Config = CONFIG,
     as_json: AsJson = False,

@@ -62,6 +62,8 @@ class ChainSettings:
     sanctions_oracle: Address | None
     label_sources: LabelSources
     """Contracts whose references are believed, beside the tokens."""
+    explorer: str | None
+    """A web site that shows transactions at `/tx/0x…`, without the slash at its end."""
     facts: ChainFacts | None
     """What the registry knows of this chain id; `None` for a chain it does not know."""
 
@@ -78,7 +80,12 @@ class ChainSettings:
 
     def offer(self) -> ChainOffer:
         """The chain as an invoice may name it."""
-        return ChainOffer(name=self.name, chain_id=self.chain_id, tokens={t.symbol: t for t in self.tokens})
+        return ChainOffer(
+            name=self.name,
+            chain_id=self.chain_id,
+            tokens={t.symbol: t for t in self.tokens},
+            explorer=self.explorer,
+        )
 
 
 def resolve(
@@ -139,6 +146,7 @@ class _Resolver:
                 proxies=frozenset(known.request_proxies if table.request_proxies is None else table.request_proxies),
                 escrows=frozenset(known.payment_escrows if table.payment_escrows is None else table.payment_escrows),
             ),
+            explorer=table.explorer or (None if facts is None else facts.explorer),
             facts=facts,
         ), []
 

@@ -5,7 +5,7 @@ chain tables therefore have no required fields here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, SecretStr
@@ -25,6 +25,7 @@ from settler.config.values import (
     parse_symbol,
     parse_tiers,
     parse_tolerance,
+    parse_web_site,
     price_units,
     tolerance_units,
 )
@@ -54,13 +55,25 @@ def _not_bool(value: Any) -> Any:
     return value
 
 
-def _between(low: float, high: float, unit: str) -> Callable[[Any], Any]:
-    def check(value: float) -> float:
-        if not low <= value <= high:
-            raise ValueError(f"{value} is out of range; give {low:,} to {high:,} {unit}".replace(",", "_"))
+@dataclass(frozen=True, slots=True)
+class Between:
+    """A number within bounds, both inclusive. A class, so that the reference of the settings can name them."""
+
+    low: float
+    high: float
+    unit: str
+
+    def __call__(self, value: float) -> float:
+        if not self.low <= value <= self.high:
+            raise ValueError(f"{value} is out of range; give {self}")
         return value
 
-    return check
+    def __str__(self) -> str:
+        return f"{self.low:,} to {self.high:,} {self.unit}".replace(",", "_")
+
+
+def _between(low: float, high: float, unit: str) -> Between:
+    return Between(low, high, unit)
 
 
 def _address(text: Any) -> Address:
@@ -194,6 +207,7 @@ class RuntimeSettings(_Table):
     log_format: Literal["auto", "json", "console"] = "auto"
     """`auto`: readable on a terminal, JSON lines elsewhere."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least that is logged. `info`: ticks in which something happened; `debug`: every tick."""
 
 
 class TokenTable(_Table):
@@ -268,6 +282,10 @@ class ChainTable(_Table):
     payment_escrows: Annotated[tuple[Address, ...] | None, BeforeValidator(_addresses)] = None
     """Base commerce-payments' AuthCaptureEscrow: contracts whose payment hashes are believed. Default: the known ones
     of the chain.
+    """
+    explorer: Annotated[str | None, AfterValidator(parse_web_site)] = None
+    """A web site that shows a transaction of the chain at `/tx/0x…` below this address: payers and operators get links
+    to it. Default: the known one of the chain.
     """
     poll_interval_s: Annotated[float | None, BeforeValidator(_not_bool), AfterValidator(_between(0.05, 60, "s"))] = None
     """Seconds between two looks at the head. Default: half a block, within 0.5 to 4; 2 where the block time

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
@@ -99,6 +100,17 @@ def parse_rpc(value: Any) -> tuple[SecretStr, ...]:
     for url in urls:
         checked_host(url)
     return tuple(SecretStr(url) for url in urls)
+
+
+def parse_web_site(value: str | None) -> str | None:
+    """An http(s) URL to put paths after, without the slash at its end. Nothing else: it becomes a link on pages."""
+    if value is None:
+        return None
+    parts = urlsplit(value)
+    is_plain = value.isascii() and value.isprintable() and " " not in value and not (parts.query or parts.fragment)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username is not None or not is_plain:
+        raise ValueError("is no address of a web site; write one like https://basescan.org")
+    return value.rstrip("/")
 
 
 def parse_start_block(value: Any) -> Any:

@@ -33,6 +33,10 @@ together."""
 RETRY_AFTER_MAX_S = 3_600.0
 """A `Retry-After` counts up to here: an endpoint may ask for peace, not keep a delivery alive for weeks."""
 REASON_CHARS = 200
+OVERLAP_S = 86_400
+"""How long the secret before still signs after a rotation: a day to bring the new one to every receiver."""
+OVERLAP_MAX_S = 7 * 86_400
+"""A secret on its way out is not to stay for good."""
 
 
 class DeliveryStatus(StrEnum):
@@ -54,19 +58,25 @@ class Endpoint:
     """Only these; empty: all."""
     secret: str = field(repr=False)
     previous_secret: str | None = field(repr=False)
-    """The secret before the present one, while both sign (rotation)."""
+    """The secret before the present one, which signs too until `previous_secret_until`."""
     created_at: datetime
+    previous_secret_until: datetime | None = None
+    """`None` where there is no previous secret."""
     disabled_at: datetime | None = None
     disabled_reason: str | None = None
+
+    def __post_init__(self) -> None:
+        assert (self.previous_secret is None) == (self.previous_secret_until is None), "a rotation has an end"
 
     @property
     def is_live(self) -> bool:
         return self.disabled_at is None
 
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """The live secrets, newest first."""
-        return (self.secret,) if self.previous_secret is None else (self.secret, self.previous_secret)
+    def secrets(self, now: datetime) -> tuple[str, ...]:
+        """Those that sign at `now`, newest first: one, or two during a rotation."""
+        if self.previous_secret is None or self.previous_secret_until is None or now >= self.previous_secret_until:
+            return (self.secret,)
+        return (self.secret, self.previous_secret)
 
     def wants(self, type_: str, merchant: str | None) -> bool:
         """Whether an event of this type about this merchant goes there."""
@@ -92,6 +102,20 @@ class Delivery:
     last_error: str | None
     created_at: datetime
     delivered_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedAttempt:
+    """One attempt to deliver, as it is remembered."""
+
+    delivery_id: DeliveryId
+    at: datetime
+    """When it ended."""
+    duration_ms: int
+    status_code: int | None
+    """`None`: nobody answered."""
+    error: str | None
+    """`None`: it was delivered."""
 
 
 def delivery_id(endpoint: EndpointId, event: EventId, event_time: datetime) -> DeliveryId:

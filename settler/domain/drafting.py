@@ -42,6 +42,8 @@ class ChainOffer:
     chain_id: ChainId
     tokens: Mapping[str, Token]
     """By symbol."""
+    explorer: str | None = None
+    """A web site that shows its transactions at `/tx/0x…`, for links; `None`: no links."""
 
 
 Catalog = Mapping[str, ChainOffer]

@@ -16,8 +16,20 @@ from settler.domain.invoices import Invoice, Option, TransferRecord
 from settler.domain.money import format_amount
 from settler.domain.records import Hold, Refund, Settlement, SettlementLine
 from settler.domain.settlement import received
+from settler.domain.shapes import (
+    HoldShape,
+    HoldState,
+    InvoiceShape,
+    OptionShape,
+    PaymentShape,
+    PlaceShape,
+    RefundShape,
+    SettlementLineShape,
+    SettlementShape,
+    TransferShape,
+)
 
-Json = dict[str, Any]
+Json = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +74,7 @@ def payment_uri(option: Option, render: Render) -> str:
 
 def invoice_view(
     invoice: Invoice, transfers: Sequence[TransferRecord], settlement: Settlement | None, render: Render
-) -> Json:
+) -> InvoiceShape:
     """`transfers`: all allocated to it, in order; orphaned ones are shown and not counted. `settlement`: the one
     in force.
     """
@@ -73,8 +85,8 @@ def invoice_view(
         "version": invoice.version,
         "merchant": invoice.merchant,
         "reference": invoice.reference,
-        "status": invoice.status.value,
-        "exceptions": sorted(e.value for e in invoice.exceptions),
+        "status": invoice.status,
+        "exceptions": sorted(invoice.exceptions),
         "currency": invoice.currency,
         "amount_requested": format_amount(invoice.amount, invoice.scale),
         "amount_received": format_amount(received(invoice, canonical), invoice.scale),
@@ -91,7 +103,7 @@ def invoice_view(
     }
 
 
-def transfer_view(transfer: TransferRecord, render: Render) -> Json:
+def transfer_view(transfer: TransferRecord, render: Render) -> TransferShape:
     identity = transfer.identity
     return {
         **_place_view(transfer, render),
@@ -101,8 +113,8 @@ def transfer_view(transfer: TransferRecord, render: Render) -> Json:
         "amount_base": str(identity.amount),
         "pay_to": render.address(identity.recipient),
         "block_time": time_text(transfer.block_time),
-        "allocation": transfer.allocation.value,
-        "reason": None if transfer.reason is None else transfer.reason.value,
+        "allocation": transfer.allocation,
+        "reason": transfer.reason,
         "invoice_id": transfer.invoice_id,
         "evidence": dict(transfer.evidence),
         "recorded_at": time_text(transfer.recorded_at),
@@ -110,7 +122,7 @@ def transfer_view(transfer: TransferRecord, render: Render) -> Json:
     }
 
 
-def settlement_view(settlement: Settlement, render: Render) -> Json:
+def settlement_view(settlement: Settlement, render: Render) -> SettlementShape:
     scale = settlement.scale
     reversal = settlement.reversal
     return {
@@ -133,14 +145,14 @@ def settlement_view(settlement: Settlement, render: Render) -> Json:
     }
 
 
-def hold_view(hold: Hold, merchant: str) -> Json:
+def hold_view(hold: Hold, merchant: str) -> HoldShape:
     """`merchant`: whose invoice it stops."""
     return {
         "id": hold.id,
         "invoice_id": hold.invoice_id,
         "merchant": merchant,
-        "status": "held" if hold.stands else "released",
-        "reason": hold.stop.reason.value,
+        "status": HoldState.HELD if hold.stands else HoldState.RELEASED,
+        "reason": hold.stop.reason,
         "detail": hold.stop.detail,
         "transfer_id": hold.stop.transfer_id,
         "held_at": time_text(hold.held_at),
@@ -151,7 +163,7 @@ def hold_view(hold: Hold, merchant: str) -> Json:
     }
 
 
-def refund_view(refund: Refund, render: Render) -> Json:
+def refund_view(refund: Refund, render: Render) -> RefundShape:
     token = render.tokens[refund.chain_id, refund.token]
     return {
         "id": refund.id,
@@ -175,14 +187,14 @@ def refund_view(refund: Refund, render: Render) -> Json:
     }
 
 
-def _option_view(option: Option, render: Render) -> Json:
+def _option_view(option: Option, render: Render) -> OptionShape:
     return {
         "chain": option.chain,
         "chain_id": option.chain_id,
         "token": option.token,
         "token_address": render.address(option.token_address),
         "pay_to": render.address(option.pay_to),
-        "match": option.match.value,
+        "match": option.match,
         "amount": format_amount(option.amount_base, option.decimals),
         "amount_base": str(option.amount_base),
         "reference": None if option.reference is None else hex_text(option.reference),
@@ -191,11 +203,11 @@ def _option_view(option: Option, render: Render) -> Json:
     }
 
 
-def _payment_view(transfer: TransferRecord, render: Render) -> Json:
+def _payment_view(transfer: TransferRecord, render: Render) -> PaymentShape:
     return {"transfer_id": transfer.id, **_place_view(transfer, render)}
 
 
-def _place_view(transfer: TransferRecord, render: Render) -> Json:
+def _place_view(transfer: TransferRecord, render: Render) -> PlaceShape:
     """What a transfer is and where it stands: shared by payments and transfers."""
     identity = transfer.identity
     token = render.tokens[identity.chain_id, identity.token]
@@ -213,12 +225,12 @@ def _place_view(transfer: TransferRecord, render: Render) -> Json:
         "block_number": transfer.block_number,
         "block_hash": hex_text(transfer.block_hash),
         "payer": render.address(identity.sender),
-        "status": transfer.status.value,
+        "status": transfer.status,
         "confirmations": confirmations,
     }
 
 
-def _line_view(line: SettlementLine, render: Render) -> Json:
+def _line_view(line: SettlementLine, render: Render) -> SettlementLineShape:
     return {
         "transfer_id": line.transfer_id,
         "chain": line.chain,

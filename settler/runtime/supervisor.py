@@ -23,7 +23,8 @@ from typing import Any, assert_never
 from aiohttp import web
 
 from settler import __version__
-from settler.api.app import make_app, serve
+from settler.api.app import make_app
+from settler.api.server import serve
 from settler.clock import Clock, SystemClock
 from settler.config import Settings
 from settler.health import MAX_TICK_SILENCE_S, Health
@@ -40,9 +41,12 @@ from settler.stages.dispatch import Dispatch
 from settler.stages.effects import Reporter
 from settler.stages.expire import Expire
 from settler.stages.mute import Mute
+from settler.stages.noting import Noting
 from settler.stages.operating import Operating
+from settler.stages.placing import Placing
 from settler.stages.tidy import Tidy
 from settler.storage import migrate
+from settler.storage.api_keys import KeyUses
 from settler.storage.engine import Database, StorageUnavailable
 from settler.storage.errors import StorageError
 from settler.webhook.send import HttpSender
@@ -50,6 +54,10 @@ from settler.webhook.send import HttpSender
 EXPIRE_EVERY_S = 2.0
 DISPATCH_EVERY_S = 0.5
 GAUGES_EVERY_S = 5.0
+PLACE_EVERY_S = 5.0
+"""Whoever reads the feed places what is new himself; this keeps the first such reader's work small."""
+NOTE_EVERY_S = 60.0
+"""How fresh "last used" of an API key is."""
 TIDY_EVERY_S = 600.0
 
 LOOPS_SHARE = 0.8
@@ -110,6 +118,7 @@ async def daemon(
             metrics=Metrics(clock, version=__version__),
             health=Health(clock),
             drain=_Drain(settings.runtime.drain_timeout_s),
+            key_uses=KeyUses(),
         )
         chains = await stack.enter_async_context(_chain_parts(process))
         runner = await _serve_api(process, chains)
@@ -151,6 +160,7 @@ class _Process:
     metrics: Metrics
     health: Health
     drain: _Drain
+    key_uses: KeyUses
 
 
 async def _close(runner: web.AppRunner, drain: _Drain) -> None:
@@ -258,6 +268,7 @@ async def _serve_api(process: _Process, chains: Mapping[str, ChainParts]) -> web
         entropy=secrets.token_bytes,
         allow_private_webhooks=settings.webhooks.allow_private_addresses,
         deposits=settings.deposit_policy(),
+        key_uses=process.key_uses,
     )
     return await serve(app, settings.api.listen.host, settings.api.listen.port)
 
@@ -311,6 +322,8 @@ def _process_loops(process: _Process, chains: Mapping[str, ChainParts], outward:
         loop(expire, "expire", EXPIRE_EVERY_S),
         loop(outward, "dispatch", DISPATCH_EVERY_S),
         loop(gauges, "gauges", GAUGES_EVERY_S),
+        loop(Placing(db), "feed", PLACE_EVERY_S),
+        loop(Noting(db, process.key_uses), "key_uses", NOTE_EVERY_S),
         loop(Tidy(db=db, clock=clock), "tidy", TIDY_EVERY_S),
     ]
 

@@ -32,6 +32,7 @@ from settler.domain.delivery import (
     Disable,
     EndpointId,
     GiveUp,
+    LoggedAttempt,
     NoAnswer,
     Reply,
     Retry,
@@ -73,6 +74,18 @@ class Attempt:
     reply: Reply
     at: datetime
     """When it ended."""
+    duration_s: float
+
+    def logged(self) -> LoggedAttempt:
+        """As the log of attempts holds it, whatever became of its claim."""
+        reply, judged = self.reply, verdict(self.reply)
+        return LoggedAttempt(
+            delivery_id=self.claim.id,
+            at=self.at,
+            duration_ms=round(self.duration_s * 1000),
+            status_code=reply.status_code if isinstance(reply, Answered) else None,
+            error=None if isinstance(judged, Delivered) else judged.reason,
+        )
 
 
 def _ignore(_outcome: str) -> None:
@@ -185,12 +198,16 @@ class Dispatch:
         task.add_done_callback(self._collect)
 
     async def _send(self, claim: Claim) -> Attempt:
-        return Attempt(claim=claim, reply=await self._reply(claim), at=self._clock.now())
+        started_s = self._clock.monotonic()
+        reply = await self._reply(claim)
+        took_s = self._clock.monotonic() - started_s
+        return Attempt(claim=claim, reply=reply, at=self._clock.now(), duration_s=took_s)
 
     async def _reply(self, claim: Claim) -> Reply:
         try:
+            now = self._clock.now()
             body = sign.encode(claim.event.body())
-            headers = sign.headers(claim.event.id, self._clock.now(), body, claim.endpoint.secrets)
+            headers = sign.headers(claim.event.id, now, body, claim.endpoint.secrets(now))
         except (InvalidInput, ValueError) as error:  # what nobody can sign or encode ends as a dead letter
             return NoAnswer(reason=f"not sent: {error}")
         try:
@@ -222,6 +239,7 @@ class Dispatch:
             return Counter()
         async with self._db.write() as conn:
             outcomes = [await self._record(conn, attempt) for attempt in batch]
+            await webhooks.log_attempts(conn, [attempt.logged() for attempt in batch])
         del self._finished[: len(batch)]
         for attempt, outcome in zip(batch, outcomes, strict=True):
             self._note(attempt, outcome)

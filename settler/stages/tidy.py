@@ -1,4 +1,5 @@
-"""Lets go of what has served: answers kept for repeated requests, and amounts whose reservation ended."""
+"""Lets go of what has served: answers kept for repeated requests, amounts whose reservation ended, the log of old
+webhook attempts, and secrets that sign no more."""
 
 from __future__ import annotations
 
@@ -6,11 +7,13 @@ from datetime import timedelta
 
 from settler.clock import Clock
 from settler.stages.progress import Progress
-from settler.storage import idempotency, invoices
+from settler.storage import idempotency, invoices, webhooks
 from settler.storage.engine import Database
 
 KEEP_ANSWERS = timedelta(hours=48)
 """An `Idempotency-Key` is promised to work for a day; twice that is kept."""
+KEEP_ATTEMPTS = timedelta(days=30)
+"""Ten times as long as a delivery is tried; its last attempt stays known with the delivery itself."""
 BATCH = 1_000
 
 
@@ -26,4 +29,9 @@ class Tidy:
         async with self._db.write() as conn:
             answers = await idempotency.prune(conn, now - KEEP_ANSWERS, limit=BATCH)
             amounts = await invoices.free_amounts(conn, now, limit=BATCH)
-        return Progress(has_more=BATCH in (answers, amounts), facts={"answers": answers, "amounts": amounts})
+            attempts = await webhooks.forget_attempts(conn, now - KEEP_ATTEMPTS, limit=BATCH)
+            secrets = await webhooks.forget_previous_secrets(conn, now)
+        return Progress(
+            has_more=BATCH in (answers, amounts, attempts),
+            facts={"answers": answers, "amounts": amounts, "attempts": attempts, "secrets": secrets},
+        )

@@ -7,13 +7,13 @@ not belong here: what a scope allows (`settler.api`)."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import ColumnElement, Row, and_, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from settler.domain.errors import Conflict, NotFound
@@ -25,6 +25,8 @@ _t = schema.api_keys
 PREFIX = "sk_"
 """Lets secret scanners and people see what it is."""
 SECRET_BYTES = 32
+MAX_OVERLAP = timedelta(days=30)
+"""How long a rotated key's old text may go on opening it: longer is no rotation."""
 
 
 class Scope(StrEnum):
@@ -48,6 +50,10 @@ class ApiKey:
     """The one merchant whose objects it sees; `None`: all."""
     created_at: datetime
     revoked_at: datetime | None
+    previous_until: datetime | None = None
+    """Until then the text it had before it was rotated opens it too; `None`: it was not rotated."""
+    last_used_at: datetime | None = None
+    """Within a minute or so; `None`: never."""
 
     @property
     def is_live(self) -> bool:
@@ -55,6 +61,21 @@ class ApiKey:
 
     def may(self, scope: Scope) -> bool:
         return self.is_live and scope in self.scopes
+
+
+@dataclass(slots=True)
+class KeyUses:
+    """When keys were used, kept in memory until it is written: a request writes nothing because it was asked."""
+
+    _by_id: dict[str, datetime] = field(default_factory=dict)
+
+    def note(self, id_: str, at: datetime) -> None:
+        self._by_id[id_] = at
+
+    def take(self) -> Mapping[str, datetime]:
+        """What was noted since the last time."""
+        taken, self._by_id = self._by_id, {}
+        return taken
 
 
 async def create(
@@ -100,13 +121,24 @@ async def create(
     return key, text
 
 
-async def find_live(conn: AsyncConnection, text: str) -> ApiKey | None:
-    """The key of that text, unless there is none or it is revoked."""
+async def find_live(conn: AsyncConnection, text: str, *, now: datetime) -> ApiKey | None:
+    """The key of that text, unless there is none or it is revoked. Also by the text it had before, for a while."""
     if not text.startswith(PREFIX):
         return None
-    query = select(_t).where(_t.c.key_hash == _hash(text), _t.c.revoked_at.is_(None))
-    row = (await conn.execute(query)).one_or_none()
+    hash_ = _hash(text)
+    is_its = or_(_t.c.key_hash == hash_, and_(_t.c.previous_hash == hash_, _t.c.previous_until > now))
+    row = (await conn.execute(select(_t).where(is_its, _t.c.revoked_at.is_(None)))).one_or_none()
     return None if row is None else _key(row)
+
+
+async def find_current(conn: AsyncConnection, text: str) -> tuple[ApiKey, bytes] | None:
+    """The live key whose present text that is, with what is kept of it; not by the text it had before."""
+    return await _with_hash(conn, _t.c.key_hash == _hash(text))
+
+
+async def find_live_by_id(conn: AsyncConnection, id_: str) -> tuple[ApiKey, bytes] | None:
+    """The key of that id, unless there is none or it is revoked, with what is kept of it: another once it is rotated."""
+    return await _with_hash(conn, _t.c.id == id_)
 
 
 async def list_all(conn: AsyncConnection) -> list[ApiKey]:
@@ -114,17 +146,59 @@ async def list_all(conn: AsyncConnection) -> list[ApiKey]:
     return [_key(row) for row in await conn.execute(select(_t).order_by(_t.c.id.desc()))]
 
 
+async def rotate(
+    conn: AsyncConnection, id_: str, *, now: datetime, overlap: timedelta, who: str, secret: bytes
+) -> tuple[ApiKey, str]:
+    """Gives a key a new text, returned and not to be had again; the old one opens it for `overlap` more.
+
+    Id, scopes, merchant and idempotency keys stay. A text that an earlier rotation left behind ends now. Raises
+    `NotFound`, or `Conflict` if it is revoked. `secret`: 32 bytes from a secure source.
+    """
+    assert len(secret) == SECRET_BYTES, f"a key has {SECRET_BYTES} bytes, got {len(secret)}"
+    assert timedelta(0) <= overlap <= MAX_OVERLAP, f"{overlap=} is not within 0 .. {MAX_OVERLAP}"
+    key = await _get_live(conn, id_, "a revoked key is not rotated; create a new one")
+    text = PREFIX + secret.hex()
+    await conn.execute(
+        update(_t)
+        .where(_t.c.id == id_)
+        .values(key_hash=_hash(text), previous_hash=_t.c.key_hash, previous_until=now + overlap)
+    )
+    reason = f"overlap: {overlap.total_seconds():.0f} s"
+    await operator_actions.add(conn, action="api_key.rotate", object_id=id_, who=who, reason=reason, now=now)
+    return replace(key, previous_until=now + overlap), text
+
+
+async def note_uses(conn: AsyncConnection, uses: Mapping[str, datetime]) -> None:
+    """When keys were last used, by id; an earlier time than is known changes nothing."""
+    for id_, at in sorted(uses.items()):
+        await conn.execute(
+            update(_t)
+            .where(_t.c.id == id_, or_(_t.c.last_used_at.is_(None), _t.c.last_used_at < at))
+            .values(last_used_at=at)
+        )
+
+
 async def revoke(conn: AsyncConnection, id_: str, *, now: datetime, who: str, reason: str) -> ApiKey:
     """Ends a key, at once and for good. Raises `NotFound`, or `Conflict` if it was revoked already."""
-    row = (await conn.execute(select(_t).where(_t.c.id == id_))).one_or_none()
+    key = await _get_live(conn, id_, "it ended then")
+    await conn.execute(update(_t).where(_t.c.id == id_).values(revoked_at=now))
+    await operator_actions.add(conn, action="api_key.revoke", object_id=id_, who=who, reason=reason, now=now)
+    return replace(key, revoked_at=now)
+
+
+async def _get_live(conn: AsyncConnection, id_: str, remedy: str) -> ApiKey:
+    """The key, locked until the transaction ends."""
+    row = (await conn.execute(select(_t).where(_t.c.id == id_).with_for_update())).one_or_none()
     if row is None:
         raise NotFound(f"there is no API key {id_!r}; see `settler api-key list`")
     if row.revoked_at is not None:
-        raise Conflict("id", f"{id_} was revoked already")
-    await conn.execute(update(_t).where(_t.c.id == id_).values(revoked_at=now))
-    await operator_actions.add(conn, action="api_key.revoke", object_id=id_, who=who, reason=reason, now=now)
-    revoked = (await conn.execute(select(_t).where(_t.c.id == id_))).one()
-    return _key(revoked)
+        raise Conflict("id", f"{id_} was revoked already; {remedy}")
+    return _key(row)
+
+
+async def _with_hash(conn: AsyncConnection, which: ColumnElement[bool]) -> tuple[ApiKey, bytes] | None:
+    row = (await conn.execute(select(_t).where(which, _t.c.revoked_at.is_(None)))).one_or_none()
+    return None if row is None else (_key(row), bytes(row.key_hash))
 
 
 def _hash(text: str) -> bytes:
@@ -139,4 +213,6 @@ def _key(row: Row[Any]) -> ApiKey:
         merchant=row.merchant,
         created_at=row.created_at,
         revoked_at=row.revoked_at,
+        previous_until=row.previous_until,
+        last_used_at=row.last_used_at,
     )

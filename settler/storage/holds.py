@@ -123,8 +123,8 @@ async def stand_again(conn: AsyncConnection, id_: HoldId, *, now: datetime, who:
     )
 
 
-async def count_by_reason(conn: AsyncConnection) -> dict[HoldReason, int]:
-    """Holds that stand, on invoices not settled."""
+async def count_by_reason(conn: AsyncConnection, *, merchant: str | None = None) -> dict[HoldReason, int]:
+    """Holds that stand, on invoices not settled. `merchant`: that merchant's alone."""
     counts = dict.fromkeys(HoldReason, 0)
     i = schema.invoices
     query = (
@@ -133,6 +133,8 @@ async def count_by_reason(conn: AsyncConnection) -> dict[HoldReason, int]:
         .where(_t.c.released_at.is_(None), i.c.status.not_in(_CLOSED))
         .group_by(_t.c.reason)
     )
+    if merchant is not None:
+        query = query.where(i.c.merchant == merchant)
     for reason, count in await conn.execute(query):
         counts[HoldReason(reason)] = int(count)
     return counts

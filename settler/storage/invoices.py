@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -23,6 +25,8 @@ from settler.storage import schema
 from settler.storage.sql import chunks, insert_one_if_absent
 
 _i, _o, _a = schema.invoices, schema.invoice_options, schema.amount_reservations
+_DIGEST_CHARS = 16
+"""64 bits: two states of one invoice do not meet in them."""
 
 
 async def add(conn: AsyncConnection, invoice: Invoice) -> bool:
@@ -89,6 +93,45 @@ async def get_many(conn: AsyncConnection, ids: Iterable[InvoiceId], *, lock: boo
         if lock:
             query = query.with_for_update()
         found |= {i.id: i for i in await _with_options(conn, (await conn.execute(query)).all())}
+    return found
+
+
+async def get_by_pay_token(conn: AsyncConnection, token: str) -> Invoice | None:
+    """The invoice whose payment page is named so."""
+    rows = (await conn.execute(select(_i).where(_i.c.pay_token == token))).all()
+    return next(iter(await _with_options(conn, rows)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """Which state of an invoice this is: equal fingerprints, equal state."""
+
+    version: int
+    """Of the invoice itself."""
+    digest: str
+    """Of all that it shows: its payments too and, while one of them is not final, how far its chain is read."""
+
+
+async def fingerprints(conn: AsyncConnection, ids: Iterable[InvoiceId]) -> dict[InvoiceId, Fingerprint]:
+    """Of those of the invoices that are there, by one query (for each 500 of them)."""
+    t, c = schema.transfers, schema.chains
+    found: dict[InvoiceId, Fingerprint] = {}
+    for chunk in chunks(sorted(set(ids))):
+        query = (
+            select(_i.c.id, _i.c.version, t.c.id, t.c.version, t.c.status, c.c.scanned_number, c.c.settled_number)
+            .outerjoin(t, t.c.invoice_id == _i.c.id)
+            .outerjoin(c, c.c.chain_id == t.c.chain_id)
+            .where(_i.c.id.in_(chunk))
+            .order_by(_i.c.id, t.c.id)
+        )
+        digests: dict[InvoiceId, tuple[int, Any]] = {}
+        for id_, version, transfer_id, transfer_version, status, scanned, settled in await conn.execute(query):
+            _, digest = digests.setdefault(InvoiceId(id_), (version, hashlib.sha256(b"%d" % version)))
+            read_to = max(scanned or 0, settled or 0) if status == TransferStatus.DETECTED.value else 0
+            digest.update(f"|{transfer_id} {transfer_version} {read_to}".encode())
+        found |= {
+            id_: Fingerprint(version, digest.hexdigest()[:_DIGEST_CHARS]) for id_, (version, digest) in digests.items()
+        }
     return found
 
 
@@ -188,9 +231,12 @@ async def merchants(conn: AsyncConnection, ids: Iterable[InvoiceId]) -> dict[Inv
     return found
 
 
-async def count_by_status(conn: AsyncConnection) -> dict[InvoiceStatus, int]:
+async def count_by_status(conn: AsyncConnection, *, merchant: str | None = None) -> dict[InvoiceStatus, int]:
+    """`merchant`: that merchant's alone."""
     counts = dict.fromkeys(InvoiceStatus, 0)
     query = select(_i.c.status, func.count()).group_by(_i.c.status)
+    if merchant is not None:
+        query = query.where(_i.c.merchant == merchant)
     for status, count in await conn.execute(query):
         counts[InvoiceStatus(status)] = int(count)
     return counts

@@ -15,7 +15,8 @@ from settler.domain import views
 from settler.domain.events import EventType, event
 from settler.domain.invoices import Invoice, TransferRecord
 from settler.domain.records import Hold, Refund, Settlement
-from settler.domain.views import Json, Render
+from settler.domain.shapes import HoldShape, InvoiceShape, RefundShape, SettlementShape, TransferShape
+from settler.domain.views import Render
 from settler.storage import chains, events, invoices, settlements, transfers
 
 
@@ -33,7 +34,7 @@ async def render(conn: AsyncConnection) -> Render:
     )
 
 
-async def invoice_views(conn: AsyncConnection, found: Sequence[Invoice]) -> list[Json]:
+async def invoice_views(conn: AsyncConnection, found: Sequence[Invoice]) -> list[InvoiceShape]:
     """In the order given."""
     if not found:
         return []
@@ -46,22 +47,22 @@ async def invoice_views(conn: AsyncConnection, found: Sequence[Invoice]) -> list
     ]
 
 
-async def transfer_views(conn: AsyncConnection, found: Sequence[TransferRecord]) -> list[Json]:
+async def transfer_views(conn: AsyncConnection, found: Sequence[TransferRecord]) -> list[TransferShape]:
     with_ = await render(conn)
     return [views.transfer_view(t, with_) for t in found]
 
 
-async def settlement_views(conn: AsyncConnection, found: Sequence[Settlement]) -> list[Json]:
+async def settlement_views(conn: AsyncConnection, found: Sequence[Settlement]) -> list[SettlementShape]:
     with_ = await render(conn)
     return [views.settlement_view(s, with_) for s in found]
 
 
-async def hold_views(conn: AsyncConnection, found: Sequence[Hold]) -> list[Json]:
+async def hold_views(conn: AsyncConnection, found: Sequence[Hold]) -> list[HoldShape]:
     owners = await invoices.merchants(conn, [hold.invoice_id for hold in found])
     return [views.hold_view(hold, owners[hold.invoice_id]) for hold in found]
 
 
-async def refund_views(conn: AsyncConnection, found: Sequence[Refund]) -> list[Json]:
+async def refund_views(conn: AsyncConnection, found: Sequence[Refund]) -> list[RefundShape]:
     with_ = await render(conn)
     return [views.refund_view(refund, with_) for refund in found]
 

@@ -1,6 +1,7 @@
-"""Deliveries as operators and merchants see them, and what they may do with one: list, retry, replay.
+"""Deliveries as operators and merchants see them, and what they may do with one: list, show, retry.
 
-What does not belong here: the worker's side of a delivery (`settler.storage.webhook_claims`).
+What does not belong here: the worker's side of a delivery (`settler.storage.webhook_claims`), and replaying many
+(`settler.storage.webhook_replays`).
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from settler.domain.delivery import Delivery, DeliveryId, DeliveryStatus, Endpoi
 from settler.domain.errors import Conflict, NotFound
 from settler.domain.ids import EventId
 from settler.storage import schema
-from settler.storage.sql import chunks
 from settler.storage.webhook_endpoints import get_endpoint
+from settler.storage.webhook_replays import afresh
 
 _e = schema.events
 _w = schema.webhook_endpoints
@@ -36,6 +37,7 @@ async def find_deliveries(
     status: DeliveryStatus | None = None,
     endpoint_id: EndpointId | None = None,
     event_id: EventId | None = None,
+    event_type: str | None = None,
     merchant: str | None = None,
     before: str | None = None,
     limit: int = 50,
@@ -48,6 +50,8 @@ async def find_deliveries(
         query = query.where(_d.c.endpoint_id == endpoint_id)
     if event_id is not None:
         query = query.where(_d.c.event_id == event_id)
+    if event_type is not None:
+        query = query.where(_e.c.type == event_type)
     if before is not None:
         query = query.where(_d.c.id < before)
     return [_delivery(row) for row in await conn.execute(query)]
@@ -63,53 +67,17 @@ async def retry_delivery(
     """
     delivery = await get_delivery(conn, id_, merchant=merchant)
     if delivery is None:
-        raise NotFound(f"no delivery {id_}")
+        raise NotFound(f"there is no delivery {id_}")
     endpoint = await get_endpoint(conn, delivery.endpoint_id)
     if endpoint is None or not endpoint.is_live:
-        raise Conflict("id", f"endpoint {delivery.endpoint_id} is disabled; add it again to send there")
+        raise Conflict("id", f"endpoint {delivery.endpoint_id} is disabled; enable it to send there")
     if delivery.status is DeliveryStatus.PENDING:
         await conn.execute(update(_d).where(_d.c.id == id_, _d.c.status == "pending").values(next_attempt_at=now))
     else:
-        await conn.execute(update(_d).where(_d.c.id == id_).values(_afresh(now)))
+        await conn.execute(update(_d).where(_d.c.id == id_).values(afresh(now)))
     again = await get_delivery(conn, id_)
     assert again is not None, "deliveries are never deleted"
     return again
-
-
-async def replay(
-    conn: AsyncConnection,
-    now: datetime,
-    *,
-    since: datetime | None = None,
-    until: datetime | None = None,
-    is_dead_only: bool = False,
-    after: str = "",
-    limit: int = 500,
-) -> list[DeliveryId]:
-    """Makes deliveries of events of `since` (inclusive) .. `until` (exclusive) due again, at live endpoints;
-    oldest first.
-
-    Call again with `after` = the last id answered, until none is. Pending ones are left alone: they come
-    anyway.
-    """
-    statuses = ["dead"] if is_dead_only else ["dead", "delivered"]
-    query = (
-        select(_d.c.id)
-        .join(_e, _e.c.id == _d.c.event_id)
-        .join(_w, _w.c.id == _d.c.endpoint_id)
-        .where(_d.c.status.in_(statuses), _w.c.disabled_at.is_(None), _d.c.id > after)
-        .order_by(_d.c.id)
-        .limit(limit)
-        .with_for_update(of=_d)
-    )
-    if since is not None:
-        query = query.where(_e.c.created_at >= since)
-    if until is not None:
-        query = query.where(_e.c.created_at < until)
-    ids = [DeliveryId(id_) for id_ in (await conn.execute(query)).scalars()]
-    for part in chunks(ids):
-        await conn.execute(update(_d).where(_d.c.id.in_(part)).values(_afresh(now)))
-    return ids
 
 
 def _deliveries(merchant: str | None) -> Any:
@@ -117,16 +85,6 @@ def _deliveries(merchant: str | None) -> Any:
     if merchant is not None:
         query = query.join(_w, _w.c.id == _d.c.endpoint_id).where(_w.c.merchant == merchant)
     return query
-
-
-def _afresh(now: datetime) -> dict[str, Any]:
-    return {
-        "status": DeliveryStatus.PENDING.value,
-        "attempts": 0,
-        "next_attempt_at": now,
-        "claimed_until": None,
-        "delivered_at": None,
-    }
 
 
 def _delivery(row: Row[Any]) -> Delivery:

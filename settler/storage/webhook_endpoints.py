@@ -30,6 +30,7 @@ async def insert_endpoint(conn: AsyncConnection, endpoint: Endpoint) -> None:
             types=[type_.value for type_ in endpoint.types],
             secret=endpoint.secret,
             previous_secret=endpoint.previous_secret,
+            previous_secret_until=endpoint.previous_secret_until,
             created_at=endpoint.created_at,
             disabled_at=endpoint.disabled_at,
             disabled_reason=endpoint.disabled_reason,
@@ -83,23 +84,38 @@ async def disable_endpoint(conn: AsyncConnection, id_: EndpointId, now: datetime
     return bool(result.rowcount)
 
 
-async def rotate_secret(conn: AsyncConnection, id_: EndpointId, new_secret: str) -> bool:
-    """From now on `new_secret` signs, and beside it the one it replaces, until `drop_previous_secret`;
-    whether it is live."""
+async def enable_endpoint(conn: AsyncConnection, id_: EndpointId) -> bool:
+    """Sends there again what comes from now on; whether it was disabled."""
+    result = await conn.execute(
+        update(_w).where(_w.c.id == id_, _w.c.disabled_at.is_not(None)).values(disabled_at=None, disabled_reason=None)
+    )
+    return bool(result.rowcount)
+
+
+async def rotate_secret(conn: AsyncConnection, id_: EndpointId, new_secret: str, *, until: datetime | None) -> bool:
+    """From now on `new_secret` signs, and until `until` the one it replaces too (`None`: no longer); whether it is
+    live.
+
+    Of three secrets the oldest is gone: rotated again before `until`, that of the first rotation is the previous one.
+    """
     result = await conn.execute(
         update(_w)
         .where(_w.c.id == id_, _w.c.disabled_at.is_(None))
-        .values(secret=new_secret, previous_secret=_w.c.secret)
+        .values(
+            secret=new_secret,
+            previous_secret=None if until is None else _w.c.secret,
+            previous_secret_until=until,
+        )
     )
     return bool(result.rowcount)
 
 
-async def drop_previous_secret(conn: AsyncConnection, id_: EndpointId) -> bool:
-    """Ends a rotation: one secret signs again; whether there were two."""
+async def forget_previous_secrets(conn: AsyncConnection, now: datetime) -> int:
+    """Deletes the secrets that sign no more; how many."""
     result = await conn.execute(
-        update(_w).where(_w.c.id == id_, _w.c.previous_secret.is_not(None)).values(previous_secret=None)
+        update(_w).where(_w.c.previous_secret_until <= now).values(previous_secret=None, previous_secret_until=None)
     )
-    return bool(result.rowcount)
+    return int(result.rowcount)
 
 
 def endpoint_of(row: Row[Any]) -> Endpoint:
@@ -110,6 +126,7 @@ def endpoint_of(row: Row[Any]) -> Endpoint:
         types=tuple(EventType(name) for name in row.types),
         secret=row.secret,
         previous_secret=row.previous_secret,
+        previous_secret_until=row.previous_secret_until,
         created_at=row.created_at,
         disabled_at=row.disabled_at,
         disabled_reason=row.disabled_reason,

@@ -1,5 +1,5 @@
-"""Webhooks as kept: endpoints, the outbox of events, and one delivery an event and endpoint. The door to all
-four files.
+"""Webhooks as kept: endpoints, the outbox of events, one delivery an event and endpoint, and the log of attempts. The
+door to all of these but what operators decide about endpoints (`settler.storage.webhook_admin`).
 
 The life of a delivery:
     #   fan_out ─▶ pending ─▶ claimed, sent, recorded (`webhook_claims`) ─▶ delivered, or dead
@@ -17,9 +17,10 @@ from typing import Any
 from sqlalchemy import func, literal_column, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from settler.domain.delivery import DeliveryStatus, Endpoint, delivery_id
+from settler.domain.delivery import DeliveryStatus, Endpoint
 from settler.storage import schema
 from settler.storage.sql import chunks, insert_missing
+from settler.storage.webhook_attempts import attempts_of, forget_attempts, log_attempts
 from settler.storage.webhook_claims import (
     Claim,
     claim_due,
@@ -28,30 +29,41 @@ from settler.storage.webhook_claims import (
     record_retry,
     release,
 )
-from settler.storage.webhook_deliveries import find_deliveries, get_delivery, replay, retry_delivery
+from settler.storage.webhook_deliveries import find_deliveries, get_delivery, retry_delivery
 from settler.storage.webhook_endpoints import (
     disable_endpoint,
-    drop_previous_secret,
+    enable_endpoint,
     find_endpoints,
+    forget_previous_secrets,
     get_endpoint,
     insert_endpoint,
     live_endpoints,
     rotate_secret,
 )
+from settler.storage.webhook_replays import Replay, Replayed, count_to_see, is_by_event, new_delivery, replay
 
 __all__ = [
     "Claim",
     "OutboxStats",
+    "Replay",
+    "Replayed",
     "add_endpoint",
+    "attempts_of",
     "bury",
     "claim_due",
+    "close_outbox",
+    "count_to_see",
     "disable_endpoint",
-    "drop_previous_secret",
+    "enable_endpoint",
     "fan_out",
     "find_deliveries",
     "find_endpoints",
+    "forget_attempts",
+    "forget_previous_secrets",
     "get_delivery",
     "get_endpoint",
+    "is_by_event",
+    "log_attempts",
     "outbox_stats",
     "record_dead",
     "record_delivered",
@@ -87,13 +99,18 @@ class OutboxStats:
 
 async def add_endpoint(conn: AsyncConnection, endpoint: Endpoint) -> None:
     """Adds an endpoint that gets the events committed after it, and none from before."""
+    await close_outbox(conn, endpoint.created_at)
+    await insert_endpoint(conn, endpoint)
+
+
+async def close_outbox(conn: AsyncConnection, now: datetime) -> None:
+    """Makes the deliveries of all events there are, before an endpoint comes into being that is not to get them."""
     # What still waits in the outbox is older. No comparing of times: the clocks of two hosts differ.
     if await live_endpoints(conn):
-        while await fan_out(conn, endpoint.created_at, limit=500):
+        while await fan_out(conn, now, limit=500):
             pass
     else:
         await conn.execute(update(_e).where(_NOT_FANNED_OUT).values(is_fanned_out=True))
-    await insert_endpoint(conn, endpoint)
 
 
 async def fan_out(conn: AsyncConnection, now: datetime, limit: int) -> int:
@@ -115,7 +132,11 @@ async def fan_out(conn: AsyncConnection, now: datetime, limit: int) -> int:
     done: list[int] = []
     rows: list[dict[str, Any]] = []
     for event in events:
-        rows += [_new(endpoint, event, now) for endpoint in endpoints if endpoint.wants(event.type, event.merchant)]
+        rows += [
+            new_delivery(endpoint, event.id, event.created_at, now)
+            for endpoint in endpoints
+            if endpoint.wants(event.type, event.merchant)
+        ]
         done.append(event.seq)
         if len(rows) >= DELIVERIES_PER_FAN_OUT:
             break
@@ -170,15 +191,3 @@ async def outbox_stats(conn: AsyncConnection, now: datetime) -> OutboxStats:
         oldest_s=max(0.0, (now - oldest).total_seconds()),
         dead_letters=dead.scalar_one(),
     )
-
-
-def _new(endpoint: Endpoint, event: Any, now: datetime) -> dict[str, Any]:
-    return {
-        "id": delivery_id(endpoint.id, event.id, event.created_at),
-        "endpoint_id": endpoint.id,
-        "event_id": event.id,
-        "status": DeliveryStatus.PENDING.value,
-        "attempts": 0,
-        "next_attempt_at": now,
-        "created_at": now,
-    }

@@ -318,7 +318,7 @@ class AnvilWorld(World):
         async with self.db.read() as conn:
             found = list((await invoices.get_many(conn, ids)).values())
             shown = await reading.invoice_views(conn, found)
-        return {view["id"]: view for view in shown}
+        return {InvoiceId(view["id"]): view for view in shown}
 
     async def holds(self) -> dict[InvoiceId, list[str]]:
         """Why invoices are held: reasons of what stands, by invoice."""

@@ -19,7 +19,7 @@ def addressed(path: str) -> str:
     return path.replace("{id}", f"{prefix.get(path.split('/')[2], 'dlv')}_{SOME_ID}")
 
 
-@pytest.mark.parametrize(("method", "path"), [(method, addressed(path)) for method, path, _, _ in ROUTES])
+@pytest.mark.parametrize(("method", "path"), [(r.method, addressed(r.path)) for r in ROUTES])
 async def test_every_route__without_a_key__is_401(api: Api, method: str, path: str) -> None:
     async with api.client.request(method, path) as response:
         problem = await response.json()
@@ -29,9 +29,7 @@ async def test_every_route__without_a_key__is_401(api: Api, method: str, path: s
         assert "settler api-key create" in problem["detail"]
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "scope"), [(method, addressed(path), scope) for method, path, scope, _ in ROUTES]
-)
+@pytest.mark.parametrize(("method", "path", "scope"), [(r.method, addressed(r.path), r.scope) for r in ROUTES])
 async def test_every_route__with_every_scope_but_its_own__is_403(
     api: Api, method: str, path: str, scope: Scope
 ) -> None:
@@ -44,7 +42,7 @@ async def test_every_route__with_every_scope_but_its_own__is_403(
 
 
 def test_scopes__gets_read_operators_decide_and_the_rest_writes() -> None:
-    decisions = {path for method, path, scope, _ in ROUTES if method == "POST" and scope is Scope.OPERATE}
+    decisions = {r.path for r in ROUTES if r.method == "POST" and r.scope is Scope.OPERATE}
     assert decisions == {
         "/v1/invoices/{id}/mark",
         "/v1/transfers/{id}/assign",
@@ -52,9 +50,9 @@ def test_scopes__gets_read_operators_decide_and_the_rest_writes() -> None:
         "/v1/holds",
         "/v1/holds/{id}/release",
     }
-    for method, path, scope, _ in ROUTES:
-        if path not in decisions or method == "GET":
-            assert scope is (Scope.READ if method == "GET" else Scope.WRITE)
+    for route in ROUTES:
+        if route.path not in decisions or route.method == "GET":
+            assert route.scope is (Scope.READ if route.method == "GET" else Scope.WRITE)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from chains import registry
@@ -112,3 +114,10 @@ def test_chains__linea__has_no_safe_tag() -> None:
     facts = registry.known_chain("linea")
     assert facts is not None
     assert facts.has_safe_tag is False
+
+
+def test_chains__explorers__are_web_sites_of_their_own_chain() -> None:
+    known = {chain.key: chain.explorer for chain in registry.all_chains() if chain.explorer is not None}
+    assert known["base"] == "https://basescan.org"
+    assert len(set(known.values())) == len(known) == 31, "two chains with one explorer: one link is wrong"
+    assert all(re.fullmatch(r"https://[a-z0-9.-]+", url) for url in known.values()), "paths are put after it as it is"

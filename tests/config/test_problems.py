@@ -18,7 +18,7 @@ OWN = f'[chains.base.token.ACME]\naddress = "{ACME}"\ndecimals = 6\n'
         # the file
         (BASE + "[invoices]\nexpires = 1\n", "invoices.expires", "not a known key; did you mean expires_in_s?"),
         (BASE + "[runtme]\n", "runtme", "not a known key; did you mean runtime?"),
-        (BASE + "confirmations = 3\n", "chains.base.confirmations", "known there are chain_id, finality,"),
+        (BASE + "confirmations = 3\n", "chains.base.confirmations", "known there are chain_id, explorer, finality,"),
         ("[database]\n", "chains", "none is configured; add e.g. [chains.base]"),
         ("chains = 5\n", "chains", "is not a table"),
         ("[chains]\nbase = 5\n", "chains.base", "is not a table; write it as [chains.base]"),

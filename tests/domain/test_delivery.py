@@ -141,13 +141,25 @@ def _endpoint(merchant: str | None = None, types: tuple[EventType, ...] = ()) ->
         types=types,
         secret="whsec_new",
         previous_secret="whsec_old",
+        previous_secret_until=NOW + timedelta(days=1),
         created_at=NOW,
     )
 
 
 def test_endpoint__repr__shows_no_secret() -> None:
     assert "whsec_" not in repr(_endpoint())
-    assert _endpoint().secrets == ("whsec_new", "whsec_old")
+
+
+def test_endpoint__during_a_rotation__both_secrets_sign_until_its_end() -> None:
+    end = NOW + timedelta(days=1)
+    assert _endpoint().secrets(NOW) == ("whsec_new", "whsec_old")
+    assert _endpoint().secrets(end - timedelta(seconds=1)) == ("whsec_new", "whsec_old")
+    assert _endpoint().secrets(end) == ("whsec_new",)
+
+
+def test_endpoint__previous_secret_without_an_end__cannot_be() -> None:
+    with pytest.raises(AssertionError, match="has an end"):
+        replace(_endpoint(), previous_secret_until=None)
 
 
 def test_endpoint__of_one_merchant__gets_only_events_about_it() -> None:
@@ -182,4 +194,4 @@ def test_delivery_id__of_the_same_pair__is_the_same() -> None:
 def test_endpoint__disabled__is_not_live() -> None:
     assert _endpoint().is_live
     assert not replace(_endpoint(), disabled_at=NOW, disabled_reason="gone").is_live
-    assert replace(_endpoint(), previous_secret=None).secrets == ("whsec_new",)
+    assert replace(_endpoint(), previous_secret=None, previous_secret_until=None).secrets(NOW) == ("whsec_new",)

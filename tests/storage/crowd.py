@@ -84,7 +84,13 @@ def _at(n: int) -> datetime:
 
 
 def _invoice(n: int) -> dict[str, Any]:
-    row = {"id": invoice_id(n), "reference": f"order {n}", "merchant": f"merchant {n % 200}", "expires_at": _at(n)}
+    row = {
+        "id": invoice_id(n),
+        "reference": f"order {n}",
+        "merchant": f"merchant {n % 200}",
+        "expires_at": _at(n),
+        "pay_token": f"{n:026}",
+    }
     if n < DONE:
         return row | {"status": "settled", "settled_at": _at(n), "settlement_id": settlement_id(n)}
     return row | {"status": ("pending", "processing")[n % 2], "settled_at": None, "settlement_id": None}
@@ -114,6 +120,7 @@ def _event(n: int) -> dict[str, Any]:
         "object_id": invoice_id(n),
         "merchant": f"merchant {n % 200}",
         "is_fanned_out": n < DONE,
+        "position": n + 1 if n < DONE else None,
     }
 
 

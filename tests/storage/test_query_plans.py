@@ -29,7 +29,7 @@ from settler.storage import (
     api_keys,
     candidates,
     chains,
-    events,
+    feed,
     holds,
     idempotency,
     invoices,
@@ -77,8 +77,9 @@ ARRIVALS = [
 
 Verb = Callable[[AsyncConnection], Awaitable[object]]
 VERBS: dict[str, Verb] = {
-    "events.find_after": lambda c: events.find_after(c, "evt_3", merchant="merchant 3", limit=10),
-    "api_keys.find_live": lambda c: api_keys.find_live(c, f"{api_keys.PREFIX}x"),
+    "feed.find_after": lambda c: feed.find_after(c, "evt_3", merchant="merchant 3", limit=10),
+    "feed.place": lambda c: feed.place(c, 10),
+    "api_keys.find_live": lambda c: api_keys.find_live(c, f"{api_keys.PREFIX}x", now=crowd.NOW),
     "chains.drop_blocks": lambda c: chains.drop_blocks(c, CHAIN, below=10),
     "chains.held_blocks": lambda c: chains.held_blocks(c, CHAIN, first=crowd.DONE),
     "chains.watch_addresses": lambda c: chains.watch_addresses(c, [Address(crowd.address(7))], now=crowd.NOW),

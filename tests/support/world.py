@@ -363,7 +363,7 @@ class World:
         async with self.db.read() as conn:
             found = await invoices.get(conn, id_)
             assert found is not None
-            return (await reading.invoice_views(conn, [found]))[0]
+            return dict((await reading.invoice_views(conn, [found]))[0])
 
     async def status(self, invoice: Invoice) -> str:
         return str((await self.view(invoice.id))["status"])

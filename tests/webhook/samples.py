@@ -31,7 +31,10 @@ def an_endpoint(number: int = 1, **fields: Any) -> Endpoint:
         "previous_secret": None,
         "created_at": NOW,
     }
-    return Endpoint(**{**given, **fields})
+    merged = {**given, **fields}
+    if merged["previous_secret"] is not None:
+        merged.setdefault("previous_secret_until", datetime(2126, 1, 1, tzinfo=UTC))
+    return Endpoint(**merged)
 
 
 def an_event(number: int = 1, **fields: Any) -> Event:

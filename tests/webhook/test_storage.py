@@ -15,7 +15,7 @@ from settler.domain.events import EventType
 from settler.storage import webhooks
 from settler.storage.engine import Database
 from settler.storage.webhooks import Claim
-from tests.webhook.samples import NOW, OLD_SECRET, SECRET, add, added, an_endpoint, an_event
+from tests.webhook.samples import NOW, OLD_SECRET, add, added, an_endpoint, an_event
 
 LATER = NOW + timedelta(minutes=5)
 
@@ -72,21 +72,6 @@ async def test_find_endpoints__pages__newest_first(db: Database) -> None:
         first = await webhooks.find_endpoints(conn, limit=2)
         rest = await webhooks.find_endpoints(conn, limit=2, before=first[-1].id)
     assert [*first, *rest] == made[::-1]
-
-
-async def test_rotate_secret__both_sign_until_the_old_is_dropped(db: Database) -> None:
-    endpoint = an_endpoint(secret=OLD_SECRET)
-    await added(db, endpoint)
-    async with db.write() as conn:
-        assert await webhooks.rotate_secret(conn, endpoint.id, SECRET)
-        rotated = await webhooks.get_endpoint(conn, endpoint.id)
-        assert await webhooks.drop_previous_secret(conn, endpoint.id)
-        dropped = await webhooks.get_endpoint(conn, endpoint.id)
-        assert not await webhooks.drop_previous_secret(conn, endpoint.id)
-    assert rotated is not None
-    assert rotated.secrets == (SECRET, OLD_SECRET)
-    assert dropped is not None
-    assert dropped.secrets == (SECRET,)
 
 
 async def test_disable_endpoint__its_pending_deliveries__are_buried_in_pieces(db: Database) -> None:
@@ -306,25 +291,6 @@ async def test_retry_delivery__not_possible__says_so(db: Database) -> None:
             await webhooks.retry_delivery(conn, id_, LATER)
 
 
-async def test_replay__range_and_dead__in_pieces(db: Database) -> None:
-    hours = [NOW + timedelta(hours=n) for n in range(6)]
-    await added(db, an_endpoint(), *(an_event(n, at=at) for n, at in enumerate(hours)))
-    await _fan_out(db)
-    claims = await _claim(db, per_endpoint=6)
-    async with db.write() as conn:
-        for n, claim in enumerate(claims):
-            if n == 3:
-                await webhooks.record_dead(conn, claim, NOW, status_code=500, error="x")
-            elif n != 4:
-                await webhooks.record_delivered(conn, claim, NOW, status_code=200)
-        dead = await webhooks.replay(conn, LATER, is_dead_only=True)
-        assert dead == [claims[3].id]
-        first = await webhooks.replay(conn, LATER, since=hours[1], until=hours[5], limit=1)
-        rest = await webhooks.replay(conn, LATER, since=hours[1], until=hours[5], after=first[-1])
-    assert first + rest == [claims[1].id, claims[2].id]  # 3 is pending again, 4 still
-    assert {c.id for c in await _claim(db, LATER, per_endpoint=9)} == {claims[n].id for n in (1, 2, 3, 4)}
-
-
 async def test_find_deliveries__filters_and_pages(db: Database) -> None:
     await added(db, an_endpoint(1), an_endpoint(2, merchant="default"), *(an_event(n) for n in range(3)))
     await _fan_out(db)
@@ -334,6 +300,8 @@ async def test_find_deliveries__filters_and_pages(db: Database) -> None:
     assert len(await _find(db, merchant="default")) == 3
     assert len(await _find(db, endpoint_id=an_endpoint(1).id, status=DeliveryStatus.PENDING)) == 3
     assert len(await _find(db, event_id=an_event(1).id)) == 2
+    assert len(await _find(db, event_type="invoice.settled")) == 6
+    assert await _find(db, event_type="invoice.expired") == []
     assert {d.event_type for d in first} == {"invoice.settled"}
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from aiohttp import web
 
 from settler.api.answers import page
 from settler.api.call import Call
 from settler.api.queries import NoQuery
+from settler.api.route import Route
+from settler.api.shapes import ChainShape, Page
 from settler.api.views import chain_view
 from settler.storage import chains
+from settler.storage.api_keys import Scope
 
 
 async def list_chains(call: Call) -> web.StreamResponse:
@@ -17,3 +22,15 @@ async def list_chains(call: Call) -> web.StreamResponse:
         states = await chains.all_states(conn)
     providers = call.services.providers() if call.services.providers is not None else ()
     return page([chain_view(state, [p for p in providers if p["chain"] == state.name]) for state in states], None)
+
+
+ROUTES: Final = (
+    Route(
+        method="GET",
+        path="/v1/chains",
+        scope=Scope.READ,
+        handler=list_chains,
+        summary="List chains",
+        answer=Page[ChainShape],
+    ),
+)

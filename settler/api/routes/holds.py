@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Final
 
 from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from settler.api import deciding
 from settler.api.answers import Answer, ok, page, split
 from settler.api.call import Call
-from settler.api.errors import not_found
 from settler.api.idempotency import write_once
 from settler.api.models import HoldCreate, HoldRelease
 from settler.api.queries import HoldQuery, NoQuery
-from settler.domain.ids import HoldId, InvoiceId
+from settler.api.route import Route
+from settler.api.shapes import Page
+from settler.domain.ids import InvoiceId
 from settler.domain.records import Hold, Settlement
+from settler.domain.shapes import HoldShape
 from settler.domain.views import Json
-from settler.storage import holds, invoices, reading
+from settler.storage import holds, reading
+from settler.storage.api_keys import Scope
 
 
 async def list_holds(call: Call) -> web.StreamResponse:
@@ -39,7 +44,7 @@ async def list_holds(call: Call) -> web.StreamResponse:
 async def show_hold(call: Call) -> web.StreamResponse:
     call.query(NoQuery)
     async with call.services.db.read() as conn:
-        return ok(await _view(conn, await _seen(call, conn)))
+        return ok(await _view(conn, await deciding.seen_hold(call, conn)))
 
 
 async def place_hold(call: Call) -> web.StreamResponse:
@@ -47,9 +52,7 @@ async def place_hold(call: Call) -> web.StreamResponse:
     call.query(NoQuery)
 
     async def effect(conn: AsyncConnection, body: HoldCreate) -> Answer:
-        invoice_id = InvoiceId(body.invoice_id)
-        await _refuse_unless_own(call, conn, invoice_id, f"there is no invoice {invoice_id}")
-        placed = await call.services.operator.place_hold(conn, invoice_id, call.by(body.reason))
+        placed = await deciding.place_hold(call, conn, body)
         return Answer(status=HTTPStatus.CREATED, body=await _view(conn, placed))
 
     return await write_once(call, HoldCreate, effect)
@@ -61,8 +64,7 @@ async def release_hold(call: Call) -> web.StreamResponse:
     settled: list[Settlement] = []
 
     async def effect(conn: AsyncConnection, body: HoldRelease) -> Answer:
-        hold = await _seen(call, conn)
-        released = await call.services.operator.release_hold(conn, hold.id, call.by(body.reason))
+        released = await deciding.release_hold(call, conn, body)
         settled[:] = released.settled
         return Answer(body=await _view(conn, released.value))
 
@@ -71,21 +73,45 @@ async def release_hold(call: Call) -> web.StreamResponse:
     return answer
 
 
-async def _seen(call: Call, conn: AsyncConnection) -> Hold:
-    """The hold of the path. Raises `Problem` 404 if there is none that the caller may see."""
-    id_ = HoldId(call.id("hld", "hold"))
-    hold = await holds.get(conn, id_)
-    if hold is None:
-        raise not_found(f"there is no hold {id_}")
-    await _refuse_unless_own(call, conn, hold.invoice_id, f"there is no hold {id_}")
-    return hold
-
-
-async def _refuse_unless_own(call: Call, conn: AsyncConnection, invoice_id: InvoiceId, what: str) -> None:
-    owner = (await invoices.merchants(conn, [invoice_id])).get(invoice_id)
-    if owner is None or not call.caller.sees(owner):
-        raise not_found(what)
-
-
 async def _view(conn: AsyncConnection, hold: Hold) -> Json:
     return (await reading.hold_views(conn, [hold]))[0]
+
+
+ROUTES: Final = (
+    Route(
+        method="POST",
+        path="/v1/holds",
+        scope=Scope.OPERATE,
+        handler=place_hold,
+        summary="Hold an invoice",
+        body=HoldCreate,
+        answer=HoldShape,
+        status=HTTPStatus.CREATED,
+    ),
+    Route(
+        method="GET",
+        path="/v1/holds",
+        scope=Scope.READ,
+        handler=list_holds,
+        summary="List holds",
+        query=HoldQuery,
+        answer=Page[HoldShape],
+    ),
+    Route(
+        method="GET",
+        path="/v1/holds/{id}",
+        scope=Scope.READ,
+        handler=show_hold,
+        summary="Show a hold",
+        answer=HoldShape,
+    ),
+    Route(
+        method="POST",
+        path="/v1/holds/{id}/release",
+        scope=Scope.OPERATE,
+        handler=release_hold,
+        summary="Release a hold",
+        body=HoldRelease,
+        answer=HoldShape,
+    ),
+)

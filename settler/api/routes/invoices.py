@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Final
 
 from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from settler.api import deciding
 from settler.api.answers import Answer, ok, page, split
 from settler.api.call import Call
-from settler.api.errors import not_found
 from settler.api.idempotency import write_once
 from settler.api.models import InvoiceCancel, InvoiceCreate, InvoiceMark
 from settler.api.queries import InvoiceQuery, NoQuery
+from settler.api.route import Route
+from settler.api.shapes import Page
 from settler.domain.drafting import NEW_REFERENCE_BYTES, draft
-from settler.domain.ids import ENTROPY_BYTES, TOKEN_BYTES, InvoiceId
+from settler.domain.ids import ENTROPY_BYTES, TOKEN_BYTES
 from settler.domain.invoices import Invoice
 from settler.domain.records import Settlement
+from settler.domain.shapes import InvoiceShape
 from settler.domain.views import Json
 from settler.storage import invoices, invoicing, reading
+from settler.storage.api_keys import Scope
 
 
 async def create_invoice(call: Call) -> web.StreamResponse:
@@ -67,16 +72,14 @@ async def list_invoices(call: Call) -> web.StreamResponse:
 async def show_invoice(call: Call) -> web.StreamResponse:
     call.query(NoQuery)
     async with call.services.db.read() as conn:
-        return ok(await _view(conn, await _own(call, conn)))
+        return ok(await _view(conn, await deciding.seen_invoice(call, conn)))
 
 
 async def cancel_invoice(call: Call) -> web.StreamResponse:
     call.query(NoQuery)
 
     async def effect(conn: AsyncConnection, body: InvoiceCancel) -> Answer:
-        invoice = await _own(call, conn)
-        canceled = await call.services.operator.cancel(conn, invoice.id, call.by(body.reason))
-        return Answer(body=await _view(conn, canceled))
+        return Answer(body=await _view(conn, await deciding.cancel(call, conn, body)))
 
     return await write_once(call, InvoiceCancel, effect)
 
@@ -87,8 +90,7 @@ async def mark_invoice(call: Call) -> web.StreamResponse:
     settled: list[Settlement] = []
 
     async def effect(conn: AsyncConnection, body: InvoiceMark) -> Answer:
-        invoice = await _own(call, conn)
-        marked = await call.services.operator.mark(conn, invoice.id, call.by(body.reason))
+        marked = await deciding.mark(call, conn, body)
         settled[:] = marked.settled
         return Answer(body=await _view(conn, marked.value))
 
@@ -97,14 +99,54 @@ async def mark_invoice(call: Call) -> web.StreamResponse:
     return answer
 
 
-async def _own(call: Call, conn: AsyncConnection) -> Invoice:
-    """The invoice the path names, if the caller may see it; else 404."""
-    id_ = InvoiceId(call.id("inv", "invoice"))
-    invoice = await invoices.get(conn, id_)
-    if invoice is None or not call.caller.sees(invoice.merchant):
-        raise not_found(f"there is no invoice {id_}")
-    return invoice
-
-
 async def _view(conn: AsyncConnection, invoice: Invoice) -> Json:
     return (await reading.invoice_views(conn, [invoice]))[0]
+
+
+ROUTES: Final = (
+    Route(
+        method="POST",
+        path="/v1/invoices",
+        scope=Scope.WRITE,
+        handler=create_invoice,
+        summary="Make an invoice",
+        body=InvoiceCreate,
+        answer=InvoiceShape,
+        status=HTTPStatus.CREATED,
+    ),
+    Route(
+        method="GET",
+        path="/v1/invoices",
+        scope=Scope.READ,
+        handler=list_invoices,
+        summary="List invoices",
+        query=InvoiceQuery,
+        answer=Page[InvoiceShape],
+    ),
+    Route(
+        method="GET",
+        path="/v1/invoices/{id}",
+        scope=Scope.READ,
+        handler=show_invoice,
+        summary="Show an invoice",
+        answer=InvoiceShape,
+    ),
+    Route(
+        method="POST",
+        path="/v1/invoices/{id}/cancel",
+        scope=Scope.WRITE,
+        handler=cancel_invoice,
+        summary="Cancel an invoice",
+        body=InvoiceCancel,
+        answer=InvoiceShape,
+    ),
+    Route(
+        method="POST",
+        path="/v1/invoices/{id}/mark",
+        scope=Scope.OPERATE,
+        handler=mark_invoice,
+        summary="Settle an invoice by hand",
+        body=InvoiceMark,
+        answer=InvoiceShape,
+    ),
+)

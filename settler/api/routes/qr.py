@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from typing import Annotated
+from typing import Annotated, Final
 
 import segno
 from aiohttp import web
@@ -13,12 +13,14 @@ from pydantic import BaseModel, BeforeValidator, Field
 from settler.api.call import Call
 from settler.api.errors import not_found
 from settler.api.fields import MODEL
+from settler.api.route import Route
 from settler.domain.drafting import MAX_OPTIONS
 from settler.domain.errors import InvalidInput
 from settler.domain.ids import InvoiceId
 from settler.domain.invoices import Invoice, Option
 from settler.domain.views import payment_uri
 from settler.storage import invoices, reading
+from settler.storage.api_keys import Scope
 
 SVG = "image/svg+xml"
 
@@ -82,3 +84,16 @@ def blocks(uri: str) -> str:
     out = io.StringIO()
     code(uri).terminal(out, compact=True)
     return out.getvalue()
+
+
+ROUTES: Final = (
+    Route(
+        method="GET",
+        path="/v1/invoices/{id}/qr.svg",
+        scope=Scope.READ,
+        handler=show_code,
+        summary="Show what a wallet scans",
+        query=CodeQuery,
+        media=SVG,
+    ),
+)

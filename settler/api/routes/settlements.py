@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -9,10 +11,14 @@ from settler.api.answers import ok, page, split
 from settler.api.call import Call
 from settler.api.errors import not_found
 from settler.api.queries import NoQuery, SettlementQuery
+from settler.api.route import Route
+from settler.api.shapes import EvidenceShape, Page
 from settler.api.views import evidence_view
 from settler.domain.ids import InvoiceId, SettlementId
 from settler.domain.records import Settlement
+from settler.domain.shapes import SettlementShape
 from settler.storage import evidence, reading, settlements
+from settler.storage.api_keys import Scope
 
 
 async def list_settlements(call: Call) -> web.StreamResponse:
@@ -51,3 +57,32 @@ async def _seen(call: Call, conn: AsyncConnection) -> Settlement:
     if settlement is None or not call.caller.sees(settlement.merchant):
         raise not_found(f"there is no settlement {id_}")
     return settlement
+
+
+ROUTES: Final = (
+    Route(
+        method="GET",
+        path="/v1/settlements",
+        scope=Scope.READ,
+        handler=list_settlements,
+        summary="List settlements",
+        query=SettlementQuery,
+        answer=Page[SettlementShape],
+    ),
+    Route(
+        method="GET",
+        path="/v1/settlements/{id}",
+        scope=Scope.READ,
+        handler=show_settlement,
+        summary="Show a settlement",
+        answer=SettlementShape,
+    ),
+    Route(
+        method="GET",
+        path="/v1/settlements/{id}/evidence",
+        scope=Scope.READ,
+        handler=show_evidence,
+        summary="Show what a settlement rests on",
+        answer=EvidenceShape,
+    ),
+)

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chains.model import ChainId
+from settler.api import deciding
 from settler.api.answers import Answer, ok, page, split
 from settler.api.call import Call
-from settler.api.errors import not_found
 from settler.api.idempotency import write_once
 from settler.api.models import TransferAssign, TransferDismiss
 from settler.api.queries import NoQuery, TransferQuery
+from settler.api.route import Route
+from settler.api.shapes import Page
 from settler.domain.errors import InvalidInput
-from settler.domain.ids import InvoiceId, TransferId
 from settler.domain.invoices import TransferRecord
 from settler.domain.records import Settlement
+from settler.domain.shapes import TransferShape
 from settler.domain.views import Json
-from settler.storage import chains, invoices, reading, transfers
+from settler.storage import chains, reading, transfers
+from settler.storage.api_keys import Scope
 
 _CAIP2 = re.compile(r"eip155:([1-9][0-9]{0,17})", re.ASCII)
 
@@ -45,7 +49,7 @@ async def list_transfers(call: Call) -> web.StreamResponse:
 async def show_transfer(call: Call) -> web.StreamResponse:
     call.query(NoQuery)
     async with call.services.db.read() as conn:
-        return ok(await _view(conn, await _seen(call, conn)))
+        return ok(await _view(conn, await deciding.seen_transfer(call, conn)))
 
 
 async def assign_transfer(call: Call) -> web.StreamResponse:
@@ -54,10 +58,7 @@ async def assign_transfer(call: Call) -> web.StreamResponse:
     settled: list[Settlement] = []
 
     async def effect(conn: AsyncConnection, body: TransferAssign) -> Answer:
-        transfer = await _seen(call, conn)
-        assigned = await call.services.operator.assign(
-            conn, transfer.id, InvoiceId(body.invoice_id), call.by(body.reason)
-        )
+        assigned = await deciding.assign(call, conn, body)
         settled[:] = assigned.settled
         return Answer(body=await _view(conn, assigned.value))
 
@@ -71,31 +72,13 @@ async def dismiss_transfer(call: Call) -> web.StreamResponse:
     call.query(NoQuery)
 
     async def effect(conn: AsyncConnection, body: TransferDismiss) -> Answer:
-        transfer = await _seen(call, conn)
-        dismissed = await call.services.operator.dismiss(conn, transfer.id, call.by(body.reason))
-        return Answer(body=await _view(conn, dismissed))
+        return Answer(body=await _view(conn, await deciding.dismiss(call, conn, body)))
 
     return await write_once(call, TransferDismiss, effect)
 
 
-async def _seen(call: Call, conn: AsyncConnection) -> TransferRecord:
-    """The transfer of the path. Raises `Problem` 404 if there is none that the caller may see."""
-    id_ = TransferId(call.id("trf", "transfer"))
-    transfer = await transfers.get(conn, id_)
-    if transfer is None or not call.caller.sees(await _merchant(conn, transfer)):
-        raise not_found(f"there is no transfer {id_}")
-    return transfer
-
-
 async def _view(conn: AsyncConnection, transfer: TransferRecord) -> Json:
     return (await reading.transfer_views(conn, [transfer]))[0]
-
-
-async def _merchant(conn: AsyncConnection, transfer: TransferRecord) -> str | None:
-    """Whose invoice it pays; `None` for one in suspense, which no merchant sees."""
-    if transfer.invoice_id is None:
-        return None
-    return (await invoices.merchants(conn, [transfer.invoice_id]))[transfer.invoice_id]
 
 
 async def _chain_id(call: Call, conn: AsyncConnection, name: str) -> ChainId:
@@ -107,3 +90,42 @@ async def _chain_id(call: Call, conn: AsyncConnection, name: str) -> ChainId:
     if name not in known:
         raise InvalidInput("chain", f"{name!r} is not known; choose one of {', '.join(sorted(known)) or 'none'}")
     return known[name]
+
+
+ROUTES: Final = (
+    Route(
+        method="GET",
+        path="/v1/transfers",
+        scope=Scope.READ,
+        handler=list_transfers,
+        summary="List transfers",
+        query=TransferQuery,
+        answer=Page[TransferShape],
+    ),
+    Route(
+        method="GET",
+        path="/v1/transfers/{id}",
+        scope=Scope.READ,
+        handler=show_transfer,
+        summary="Show a transfer",
+        answer=TransferShape,
+    ),
+    Route(
+        method="POST",
+        path="/v1/transfers/{id}/assign",
+        scope=Scope.OPERATE,
+        handler=assign_transfer,
+        summary="Let money in suspense pay an invoice",
+        body=TransferAssign,
+        answer=TransferShape,
+    ),
+    Route(
+        method="POST",
+        path="/v1/transfers/{id}/dismiss",
+        scope=Scope.OPERATE,
+        handler=dismiss_transfer,
+        summary="Take a transfer off the queue",
+        body=TransferDismiss,
+        answer=TransferShape,
+    ),
+)

@@ -1,0 +1,336 @@
+"""Server-sent events: each change of an invoice, to whoever listens.
+
+https://html.spec.whatwg.org/multipage/server-sent-events.html
+
+    id: 4-9f8e7d6c5b4a3f2e         the state it shows: the invoice's version, and a digest of all the rest
+    event: invoice
+    data: {…}
+
+The present state comes first, unless the listener's `Last-Event-ID` is of that state; then each later one. Of states
+that follow one another faster than a listener reads, it gets the last.
+
+One look at the database serves all listeners of the process, twice a second while there are any; an invoice is rendered
+once a change, however many listen. A listener costs a socket and one event that waits. While the database is away
+streams stay open, and go on later. What a stream shows is not decided here: `Shown` is given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from socket import SO_SNDBUF, SOL_SOCKET
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from settler.api.call import Services, caller_behind
+from settler.api.errors import Problem, lift_deadline
+from settler.api.listener import HEARTBEAT_S, Listener, Shown
+from settler.domain.ids import InvoiceId
+from settler.domain.invoices import Invoice
+from settler.domain.shapes import InvoiceShape
+from settler.storage import invoices, reading
+from settler.storage.errors import StorageUnavailable
+from settler.storage.invoices import Fingerprint
+
+log = structlog.get_logger(__name__)
+
+EVENT_STREAM = "text/event-stream"
+LOOK_EVERY_S = 0.5
+RETRY_MS = 2_000
+RETRY_SPREAD_MS = 3_000
+"""Told to listeners: when to come again. Spread, so that those of a process that ended do not all come at once."""
+SEND_BUFFER_BYTES = 65_536
+"""What the system keeps for one that does not read."""
+
+MAX_STREAMS = 2_000
+"""In this process."""
+MAX_VISITORS = 1_500
+"""Of them without a key: payers leave room for programs."""
+MAX_PER_HOLDER = 250
+"""Of one key, or one address without a key. Many visitors may come from one address."""
+MAX_PER_PAGE = 25
+"""Of one invoice, without a key: its payment page is open in a few places."""
+RETRY_AFTER_S = 10
+
+_HEADERS = {
+    "Cache-Control": "no-store, no-transform",
+    "X-Content-Type-Options": "nosniff",
+    # nginx would gather events before it sends them
+    "X-Accel-Buffering": "no",
+}
+
+
+def whole(_invoice: Invoice, shape: InvoiceShape) -> Mapping[str, Any]:
+    """As the API shows it."""
+    return shape
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    fingerprint: Fingerprint
+    frames: Mapping[Shown, bytes]
+    """The event as it is sent, for each way in which it is shown."""
+
+    @property
+    def event_id(self) -> str:
+        return f"{self.fingerprint.version}-{self.fingerprint.digest}"
+
+
+class Streams:
+    """All streams of an application; see `attach`."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._listeners: set[Listener] = set()
+        self._states: dict[InvoiceId, _State] = {}
+        """Of invoices somebody listens to, as of the last look."""
+        self._has_come = asyncio.Event()
+        """Somebody listens who has got nothing yet."""
+        self._is_closing = False
+        self._is_cut_off = False
+        """The database did not answer last time."""
+
+    def __len__(self) -> int:
+        return len(self._listeners)
+
+    async def open(
+        self, request: web.Request, invoice_id: InvoiceId, *, shown: Shown, holder: str, has_key: bool
+    ) -> web.StreamResponse:
+        """The stream as the answer to `request`; returns when it has ended. To HEAD, its headers.
+
+        The caller has looked whether there is such an invoice, for whoever asks. Raises `Problem` 429 or 503 where
+        there are too many.
+        """
+        if request.method == "HEAD":
+            return web.Response(content_type=EVENT_STREAM, headers=_HEADERS)
+        self._check_bounds(invoice_id, holder, has_key=has_key)
+        now = self._services.clock.monotonic()
+        listener = Listener(
+            request=request,
+            invoice_id=invoice_id,
+            shown=shown,
+            holder=holder,
+            has_key=has_key,
+            opened_at=now,
+            last_id=request.headers.get("Last-Event-ID"),
+            written_at=now,
+        )
+        self._listeners.add(listener)
+        try:
+            return await self._serve(listener)
+        finally:
+            self._listeners.discard(listener)
+
+    async def run(self) -> None:
+        """Until it is cancelled: looks, tells, and ends what is to end. Does nothing while nobody listens."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._look(), name="streams:look")
+            tasks.create_task(self._keep(), name="streams:keep")
+
+    def close(self) -> None:
+        """Ends all streams, and takes no new ones."""
+        self._is_closing = True
+        self._end(self._listeners)
+
+    # -- one stream ----------------------------------------------------------------------------------------------------
+
+    async def _serve(self, listener: Listener) -> web.StreamResponse:
+        request = listener.request
+        response = web.StreamResponse(headers=_HEADERS)
+        response.content_type = EVENT_STREAM
+        response.force_close()
+        await response.prepare(request)
+        lift_deadline(request)
+        socket = request.get_extra_info("socket")
+        if socket is not None:
+            socket.setsockopt(SOL_SOCKET, SO_SNDBUF, SEND_BUFFER_BYTES)
+        spread = int.from_bytes(self._services.entropy(2)) % RETRY_SPREAD_MS
+        try:
+            await response.write(f"retry: {RETRY_MS + spread}\n\n".encode())
+            self._has_come.set()
+            while (frame := await listener.next()) is not None:
+                await response.write(frame)
+                listener.written_at = self._services.clock.monotonic()
+            await response.write_eof()
+        except ConnectionError:
+            # it left, or was cut off: `_keep` logs the latter
+            pass
+        return response
+
+    def _check_bounds(self, invoice_id: InvoiceId, holder: str, *, has_key: bool) -> None:
+        visitors = [each for each in self._listeners if not each.has_key]
+        held = sum(each.holder == holder for each in self._listeners)
+        is_full = len(self._listeners) >= MAX_STREAMS or (not has_key and len(visitors) >= MAX_VISITORS)
+        if is_full or self._is_closing:
+            raise Problem(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "unavailable",
+                "there are as many streams as this process takes; come again, or ask for the invoice now and then",
+                headers={"Retry-After": str(RETRY_AFTER_S)},
+            )
+        on_page = sum(each.invoice_id == invoice_id for each in visitors)
+        if held >= MAX_PER_HOLDER or (not has_key and on_page >= MAX_PER_PAGE):
+            raise Problem(
+                HTTPStatus.TOO_MANY_REQUESTS,
+                "too-many-streams",
+                f"{held} of your streams are open; close some, or ask for the invoice now and then",
+                headers={"Retry-After": str(RETRY_AFTER_S)},
+            )
+
+    # -- all of them ---------------------------------------------------------------------------------------------------
+
+    async def _look(self) -> None:
+        """Tells everybody of what changed, and whoever came of the present state."""
+        clock = self._services.clock
+        looked_at = clock.monotonic()
+        while True:
+            await self._wait_for_the_next_look(looked_at)
+            self._has_come.clear()
+            is_due = clock.monotonic() - looked_at >= LOOK_EVERY_S
+            if is_due:
+                looked_at = clock.monotonic()
+            try:
+                # between two looks only what nobody listened to before has to be read
+                wanted = {each.invoice_id for each in self._listeners}
+                self._states = {id_: state for id_, state in self._states.items() if id_ in wanted}
+                await self._refresh({id_ for id_ in wanted if is_due or id_ not in self._states})
+            except StorageUnavailable as error:
+                if not self._is_cut_off:
+                    log.warning("streams.waiting", streams=len(self), error=str(error))
+                self._is_cut_off = True
+            else:
+                self._is_cut_off = False
+            self._tell()
+
+    async def _wait_for_the_next_look(self, looked_at: float) -> None:
+        clock = self._services.clock
+        if not self._listeners or self._is_cut_off:
+            await self._sleep_or_wait(LOOK_EVERY_S if self._listeners else None)
+            return
+        await self._sleep_or_wait(max(0.0, looked_at + LOOK_EVERY_S - clock.monotonic()))
+
+    async def _sleep_or_wait(self, seconds: float | None) -> None:
+        """Until somebody comes, at most `seconds` of the clock."""
+        waits: list[asyncio.Task[Any]] = [asyncio.create_task(self._has_come.wait(), name="streams:come")]
+        if seconds is not None:
+            waits.append(asyncio.create_task(_slept(self._services, seconds), name="streams:pause"))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+
+    async def _refresh(self, ids: set[InvoiceId]) -> None:
+        """`_states` of those invoices, rendered anew where they changed."""
+        if not ids:
+            return
+        async with self._services.db.read() as conn:
+            found = await invoices.fingerprints(conn, ids)
+            changed = {
+                id_
+                for id_, fingerprint in found.items()
+                if id_ not in self._states or self._states[id_].fingerprint != fingerprint
+            }
+            of = await invoices.get_many(conn, changed)
+            shapes = await reading.invoice_views(conn, list(of.values()))
+        for (id_, invoice), shape in zip(of.items(), shapes, strict=True):
+            self._states[id_] = self._state(found[id_], invoice, shape)
+
+    def _state(self, fingerprint: Fingerprint, invoice: Invoice, shape: InvoiceShape) -> _State:
+        ways = {each.shown for each in self._listeners if each.invoice_id == invoice.id}
+        state = _State(fingerprint, {})
+        return _State(fingerprint, {way: _frame(state.event_id, way(invoice, shape)) for way in ways})
+
+    def _tell(self) -> None:
+        for each in self._listeners:
+            state = self._states.get(each.invoice_id)
+            if state is None or state.event_id == each.last_id:
+                continue
+            frame = state.frames.get(each.shown)
+            if frame is None:
+                # shown in this way to nobody before: it is read again at once
+                del self._states[each.invoice_id]
+                self._has_come.set()
+            else:
+                each.offer(frame, state.event_id)
+
+    async def _keep(self) -> None:
+        """Heartbeats, ends, and keys looked at again."""
+        clock = self._services.clock
+        checked_at = clock.monotonic()
+        while True:
+            if not self._listeners:
+                await self._has_come.wait()
+                checked_at = clock.monotonic()
+            await clock.sleep(LOOK_EVERY_S)
+            now = clock.monotonic()
+            for each in list(self._listeners):
+                each.keep(now)
+            if now - checked_at >= HEARTBEAT_S:
+                checked_at = now
+                await self._end_those_without_a_right()
+
+    async def _end_those_without_a_right(self) -> None:
+        """A key that was revoked since shows nothing any more. One look for each key, not for each stream."""
+        by_key: dict[str, list[Listener]] = {}
+        for each in self._listeners:
+            if each.has_key:
+                by_key.setdefault(each.request.headers.get("Authorization", ""), []).append(each)
+        for listeners in by_key.values():
+            try:
+                await caller_behind(listeners[0].request, self._services)
+            except Problem:
+                self._end(listeners)
+            except StorageUnavailable:
+                return
+
+    @staticmethod
+    def _end(listeners: Iterable[Listener]) -> None:
+        for each in list(listeners):
+            each.end()
+
+
+STREAMS: web.AppKey[Streams] = web.AppKey("streams", Streams)
+
+
+def attach(app: web.Application, services: Services) -> None:
+    """Adds the streams of an application, to be found under `STREAMS`; they end when it shuts down."""
+    streams = Streams(services)
+    app[STREAMS] = streams
+
+    async def running(_app: web.Application) -> AsyncIterator[None]:
+        task = asyncio.create_task(streams.run(), name="streams")
+        task.add_done_callback(lambda done: _told_of_its_end(streams, done))
+        yield
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    async def close(_app: web.Application) -> None:
+        streams.close()
+
+    app.cleanup_ctx.append(running)
+    # before the server waits for requests under way: a stream would never end by itself
+    app.on_shutdown.append(close)
+
+
+def _told_of_its_end(streams: Streams, task: asyncio.Task[None]) -> None:
+    """A bug ends the streams, which then can be seen, instead of leaving them silent."""
+    streams.close()
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("streams.failed", exc_info=error)
+
+
+async def _slept(services: Services, seconds: float) -> None:
+    await services.clock.sleep(seconds)
+
+
+def _frame(event_id: str, data: Mapping[str, Any]) -> bytes:
+    """JSON has no line breaks of its own, so an event's data is one line."""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return f"id: {event_id}\nevent: invoice\ndata: {text}\n\n".encode()
