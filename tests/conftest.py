@@ -36,6 +36,8 @@ SLOW_FILES = (
     "cli/test_process.py",
     "cli/test_reread.py",
     "cli/test_verify.py",
+    "docs/test_api_guide.py",
+    "docs/test_restore.py",
     "stages/test_deposits.py",
     "stages/test_dispatch.py",
     "stages/test_halt.py",

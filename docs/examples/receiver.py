@@ -78,7 +78,7 @@ def what_is_wrong(invoice: dict[str, Any], order: dict[str, Any] | None) -> str:
     offered = {(o["chain_id"], o["token"], o["token_address"].lower()) for o in invoice["options"]}
     if not offered <= accepted:
         return "payable in another token or on another chain"
-    paid = {(p["chain_id"], p["token"]) for p in invoice["payments"] if p["status"] == "final"}
+    paid = {(p["chain_id"], p["token"]) for p in invoice["payments"] if p["status"] != "orphaned"}
     if not paid or not paid <= {(chain_id, token) for chain_id, token, _ in accepted}:
         return "paid in another token or on another chain"
     return ""

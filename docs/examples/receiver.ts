@@ -72,7 +72,7 @@ function whatIsWrong(invoice: Invoice, order: Order | undefined): string {
   const name = (a: Asset) => `${a.chain_id} ${a.token} ${a.token_address.toLowerCase()}`;
   const accepted = new Set(order.accepts.map(name));
   if (!invoice.options.every((o) => accepted.has(name(o)))) return "payable in another token or on another chain";
-  const paid = invoice.payments.filter((p) => p.status === "final");
+  const paid = invoice.payments.filter((p) => p.status !== "orphaned");
   const isAccepted = (p: Payment) => order.accepts.some((a) => a.chain_id === p.chain_id && a.token === p.token);
   if (paid.length === 0 || !paid.every(isAccepted)) return "paid in another token or on another chain";
   return "";

@@ -75,7 +75,7 @@ class Services:
 
 
 async def caller_behind(request: web.Request, services: Services) -> Caller:
-    """Who asks. Raises `Problem` 401, or 421 where no key is asked for and the request comes from elsewhere; 429 for who
+    """Who asks. Raises `Problem` 401; 421 where no key is asked for and the request comes from elsewhere; 429 for who
     asks too often, with a key or without.
     """
     if services.auth == "none":

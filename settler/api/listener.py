@@ -46,6 +46,8 @@ class Listener:
     written_at: float
     last_id: str | None
     """Of the state it has."""
+    is_new: bool = True
+    """Nothing was read for it yet."""
     _stuck_since: float | None = None
     _frame: bytes | None = None
     _has_ended: bool = False

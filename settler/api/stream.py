@@ -27,7 +27,8 @@ from typing import Any
 import structlog
 from aiohttp import web
 
-from settler.api.call import Services, caller_behind
+from settler.api.auth import authenticate
+from settler.api.call import Services
 from settler.api.errors import Problem, lift_deadline
 from settler.api.listener import HEARTBEAT_S, Listener, Shown
 from settler.domain.ids import InvoiceId
@@ -56,6 +57,8 @@ MAX_PER_HOLDER = 250
 MAX_PER_PAGE = 25
 """Of one invoice, without a key: its payment page is open in a few places."""
 RETRY_AFTER_S = 10
+REST_S = 5.0
+"""After a bug, before all begins anew."""
 
 _HEADERS = {
     "Cache-Control": "no-store, no-transform",
@@ -127,10 +130,19 @@ class Streams:
             self._listeners.discard(listener)
 
     async def run(self) -> None:
-        """Until it is cancelled: looks, tells, and ends what is to end. Does nothing while nobody listens."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._look(), name="streams:look")
-            tasks.create_task(self._keep(), name="streams:keep")
+        """Until it is cancelled: looks, tells, and ends what is to end. Does nothing while nobody listens.
+
+        A bug ends the streams there are, which then can be seen: silent ones would look as if nothing happened.
+        """
+        while True:
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self._look(), name="streams:look")
+                    tasks.create_task(self._keep(), name="streams:keep")
+            except Exception:  # noqa: BLE001  # the API's edge: one bug must not end all streams for good
+                log.exception("streams.failed", streams=len(self))
+                self._end(self._listeners)
+                await self._services.clock.sleep(REST_S)
 
     def close(self) -> None:
         """Ends all streams, and takes no new ones."""
@@ -194,17 +206,18 @@ class Streams:
             is_due = clock.monotonic() - looked_at >= LOOK_EVERY_S
             if is_due:
                 looked_at = clock.monotonic()
+            # between two looks only for those who came: what they get is no older than their request
+            due = [each for each in self._listeners if is_due or each.is_new]
             try:
-                # between two looks only what nobody listened to before has to be read
-                wanted = {each.invoice_id for each in self._listeners}
-                self._states = {id_: state for id_, state in self._states.items() if id_ in wanted}
-                await self._refresh({id_ for id_ in wanted if is_due or id_ not in self._states})
+                await self._refresh({each.invoice_id for each in due})
             except StorageUnavailable as error:
                 if not self._is_cut_off:
                     log.warning("streams.waiting", streams=len(self), error=str(error))
                 self._is_cut_off = True
-            else:
-                self._is_cut_off = False
+                continue
+            self._is_cut_off = False
+            for each in due:
+                each.is_new = False
             self._tell()
 
     async def _wait_for_the_next_look(self, looked_at: float) -> None:
@@ -228,6 +241,8 @@ class Streams:
 
     async def _refresh(self, ids: set[InvoiceId]) -> None:
         """`_states` of those invoices, rendered anew where they changed."""
+        wanted = {each.invoice_id for each in self._listeners}
+        self._states = {id_: state for id_, state in self._states.items() if id_ in wanted}
         if not ids:
             return
         async with self._services.db.read() as conn:
@@ -250,12 +265,13 @@ class Streams:
     def _tell(self) -> None:
         for each in self._listeners:
             state = self._states.get(each.invoice_id)
-            if state is None or state.event_id == each.last_id:
+            if each.is_new or state is None or state.event_id == each.last_id:
                 continue
             frame = state.frames.get(each.shown)
             if frame is None:
-                # shown in this way to nobody before: it is read again at once
+                # who came meanwhile is shown it in a way nobody was before: it is rendered again at once
                 del self._states[each.invoice_id]
+                each.is_new = True
                 self._has_come.set()
             else:
                 each.offer(frame, state.event_id)
@@ -278,13 +294,14 @@ class Streams:
 
     async def _end_those_without_a_right(self) -> None:
         """A key that was revoked since shows nothing any more. One look for each key, not for each stream."""
+        services = self._services
         by_key: dict[str, list[Listener]] = {}
         for each in self._listeners:
-            if each.has_key:
-                by_key.setdefault(each.request.headers.get("Authorization", ""), []).append(each)
+            if each.has_key and services.auth == "keys":
+                by_key.setdefault(each.request.headers["Authorization"], []).append(each)
         for listeners in by_key.values():
             try:
-                await caller_behind(listeners[0].request, self._services)
+                await authenticate(listeners[0].request, services.db, now=services.clock.now(), uses=services.key_uses)
             except Problem:
                 self._end(listeners)
             except StorageUnavailable:
@@ -306,7 +323,6 @@ def attach(app: web.Application, services: Services) -> None:
 
     async def running(_app: web.Application) -> AsyncIterator[None]:
         task = asyncio.create_task(streams.run(), name="streams")
-        task.add_done_callback(lambda done: _told_of_its_end(streams, done))
         yield
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -317,13 +333,6 @@ def attach(app: web.Application, services: Services) -> None:
     app.cleanup_ctx.append(running)
     # before the server waits for requests under way: a stream would never end by itself
     app.on_shutdown.append(close)
-
-
-def _told_of_its_end(streams: Streams, task: asyncio.Task[None]) -> None:
-    """A bug ends the streams, which then can be seen, instead of leaving them silent."""
-    streams.close()
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("streams.failed", exc_info=error)
 
 
 async def _slept(services: Services, seconds: float) -> None:

@@ -15,6 +15,7 @@ from settler.config.tables import (
     InvoiceSettings,
     PolicyTable,
     RuntimeSettings,
+    TelemetrySettings,
     WebhookSettings,
 )
 
@@ -28,6 +29,7 @@ __all__ = [
     "Problem",
     "RuntimeSettings",
     "Settings",
+    "TelemetrySettings",
     "WebhookSettings",
     "anvil_program",
     "load",

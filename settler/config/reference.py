@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 from chains.model import Address
 from settler.config.source import PREFIX
 from settler.config.tables import Between, ChainTable, File, TokenTable
-from settler.config.values import Listen
+from settler.config.values import Listen, Network
 from settler.domain.finality import FinalityPolicy, Tier
 
 _XPUB = (
@@ -30,6 +30,11 @@ EXAMPLES: dict[str, str] = {
     "database.url": '"postgresql://settler@db.internal/settler"',
     "api.listen": '"127.0.0.1:8080"',
     "api.auth": '"keys"',
+    "api.rate_limit_rps": "50",
+    "api.rate_limit_burst": "100",
+    "api.max_connections": "2000",
+    "api.max_connections_per_address": "100",
+    "api.trusted_proxies": '["10.0.0.0/8"]',
     "invoices.expires_in_s": "1800",
     "invoices.monitoring_s": "259200",
     "invoices.underpayment_tolerance_bps": "10",
@@ -43,6 +48,9 @@ EXAMPLES: dict[str, str] = {
     "runtime.drain_timeout_s": "10",
     "runtime.log_format": '"json"',
     "runtime.log_level": '"info"',
+    "telemetry.otlp_endpoint": '"http://127.0.0.1:4318"',
+    "telemetry.sample_ratio": "0.1",
+    "telemetry.service_name": '"settler-eu"',
     "chains.NAME.chain_id": "8453",
     "chains.NAME.rpc": '["https://mainnet.base.org", "https://base-rpc.publicnode.com"]',
     "chains.NAME.rpc_max_rps": "20",
@@ -56,6 +64,7 @@ EXAMPLES: dict[str, str] = {
     "chains.NAME.sanctions_oracle": '"chainalysis"',
     "chains.NAME.request_proxies": '["0x1892196E80C4c17ea5100Da765Ab48c1fE2Fb814"]',
     "chains.NAME.payment_escrows": '["0xBdEA0D1bcC5966192B070Fdf62aB4EF5b4420cff"]',
+    "chains.NAME.explorer": '"https://basescan.org"',
     "chains.NAME.poll_interval_s": "2.0",
     "chains.NAME.tokens": '["USDC", "USDT"]',
     "chains.NAME.token.SYMBOL.address": '"0x5FbDB2315678afecb367f032d93F642f64180aa3"',
@@ -141,12 +150,13 @@ def _is_table(field: FieldInfo) -> bool:
 
 def _setting(key: str, field: FieldInfo) -> Setting:
     bounds = [str(b) for b in _bounds(field.metadata)]
+    default = _written(field.default)
     return Setting(
         key=key,
         type=", ".join([_type(field.annotation), *bounds]).rstrip(),
-        default=_written(field.default),
+        default=default,
         meaning=_one_line(field.description or ""),
-        example=EXAMPLES[key],
+        example=EXAMPLES.get(key, default or '"…"'),  # one that lacks is for the tests to find, not for the user
         variable=PREFIX + "__".join(_named(key).split(".")).upper(),
     )
 
@@ -165,6 +175,8 @@ def _type(annotation: Any) -> str:
     if origin in (Union, types.UnionType):
         if FinalityPolicy.__args__ == tuple(a for a in inner if a is not type(None)):
             return _type(FinalityPolicy)
+        if set(inner) == set(Network.__args__):
+            return "network, as `10.0.0.0/8`"
         return " or ".join(dict.fromkeys(_type(a) for a in inner if a is not type(None)))
     if origin is Literal:
         return " or ".join(f'`"{word}"`' for word in inner)

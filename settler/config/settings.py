@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path as FilePath
 from types import MappingProxyType
 
@@ -21,6 +22,7 @@ from settler.config.tables import (
     InvoiceSettings,
     PolicyTable,
     RuntimeSettings,
+    TelemetrySettings,
     WebhookSettings,
 )
 from settler.domain.deposits import DepositPolicy
@@ -38,6 +40,7 @@ class Settings:
     policy: PolicyTable
     webhooks: WebhookSettings
     runtime: RuntimeSettings
+    telemetry: TelemetrySettings
     chains: Mapping[str, ChainSettings]
     """By name, in the order of the file; at least one."""
 
@@ -92,6 +95,7 @@ def load(path: FilePath | str, environ: Mapping[str, str] | None = None) -> Sett
         policy=file.policy,
         webhooks=file.webhooks,
         runtime=file.runtime,
+        telemetry=file.telemetry,
         chains=MappingProxyType(chains),
     )
 
@@ -112,6 +116,13 @@ def _across(file: File, chains: Mapping[str, ChainSettings], refused: set[Path])
                 'write "keys", or listen on 127.0.0.1',
             )
         )
+    if file.telemetry.otlp_endpoint is not None and not _has_opentelemetry():
+        problems.append(
+            Problem(
+                "telemetry.otlp_endpoint",
+                "traces need OpenTelemetry, which is not installed; run pip install 'settler[otel]', or leave it out",
+            )
+        )
     if not file.chains and ("chains",) not in {path[:1] for path in refused}:
         problems.append(Problem("chains", "none is configured; add e.g. [chains.base] with rpc and tokens"))
     try:
@@ -119,6 +130,17 @@ def _across(file: File, chains: Mapping[str, ChainSettings], refused: set[Path])
     except ValueError as error:  # of key and path together: each by itself was checked before
         problems.append(Problem("deposits.xpub", str(error)))
     return problems + _same_chain_twice(chains)
+
+
+def _has_opentelemetry() -> bool:
+    """Asked only where traces are configured: it imports a part of it."""
+    try:
+        return find_spec("opentelemetry.sdk.trace") is not None and find_spec(_EXPORTER) is not None
+    except ModuleNotFoundError:  # of the package it is in
+        return False
+
+
+_EXPORTER = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
 
 
 def _deposit_key(deposits: DepositSettings) -> DepositKey | None:

@@ -15,12 +15,16 @@ from chains.model import Address
 from chains.registry import DECIMALS_MAX
 from settler.config.values import (
     Listen,
+    Network,
     parse_currency,
     parse_database_url,
     parse_finality,
     parse_floor,
     parse_listen,
+    parse_networks,
+    parse_otlp_endpoint,
     parse_rpc,
+    parse_service_name,
     parse_start_block,
     parse_symbol,
     parse_tiers,
@@ -44,6 +48,7 @@ __all__ = [
     "InvoiceSettings",
     "PolicyTable",
     "RuntimeSettings",
+    "TelemetrySettings",
     "TokenTable",
     "WebhookSettings",
 ]
@@ -126,6 +131,33 @@ class ApiSettings(_Table):
     """
     auth: Literal["keys", "none"] = "keys"
     """`keys`: every call under `/v1` needs a key. `none` (only on loopback): for trying things out."""
+    rate_limit_rps: Annotated[
+        float, BeforeValidator(_not_bool), AfterValidator(_between(0, 100_000, "requests a second"))
+    ] = 100.0
+    """Requests a second of each API key, and of each address without one, in each process; more are answered 429. 0: as
+    many as they like. 100: far more than a shop's backend needs, far less than one process answers. Without keys
+    (`auth = "none"`) nobody is limited.
+    """
+    rate_limit_burst: Annotated[int, BeforeValidator(_not_bool), AfterValidator(_between(1, 1_000_000, "requests"))] = (
+        200
+    )
+    """Requests at once, for who has not asked for a while."""
+    max_connections: Annotated[int, BeforeValidator(_not_bool), AfterValidator(_between(1, 100_000, "connections"))] = (
+        1_000
+    )
+    """Connections in all. Of more, those that idle longest are closed, and new ones refused while none idles. Fewer
+    where the system allows fewer open files (`ulimit -n`). An open payment page holds one.
+    """
+    max_connections_per_address: Annotated[
+        int, BeforeValidator(_not_bool), AfterValidator(_between(0, 100_000, "connections"))
+    ] = 200
+    """Connections of one address (of an IPv6 host: its /64). 0: as many as there may be in all. Loopback and
+    `trusted_proxies` are not counted.
+    """
+    trusted_proxies: Annotated[tuple[Network, ...], BeforeValidator(parse_networks)] = ()
+    """Networks of your reverse proxies, as `["10.0.0.0/8"]`: their `X-Forwarded-For` says who is counted. Default: none
+    is believed, and everybody behind a proxy counts as one address.
+    """
 
 
 class InvoiceSettings(_Table):
@@ -208,6 +240,22 @@ class RuntimeSettings(_Table):
     """`auto`: readable on a terminal, JSON lines elsewhere."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least that is logged. `info`: ticks in which something happened; `debug`: every tick."""
+
+
+class TelemetrySettings(_Table):
+    """Traces for OpenTelemetry; `pip install 'settler[otel]'`. Off unless `otlp_endpoint` is given."""
+
+    otlp_endpoint: Annotated[str | None, AfterValidator(parse_otlp_endpoint)] = None
+    """URL of a collector that takes OTLP over HTTP (protobuf), as `http://127.0.0.1:4318`; `/v1/traces` is added where
+    the URL has no path. A key for it goes into the variable OTEL_EXPORTER_OTLP_HEADERS, which the exporter reads.
+    Default: no traces.
+    """
+    sample_ratio: Annotated[float, BeforeValidator(_not_bool), AfterValidator(_between(0, 1, "of all traces"))] = 1.0
+    """The part of traces that is kept. Which, is decided by their ids, so that a payment's is kept as a whole, by every
+    process. 1: a payment makes some ten spans.
+    """
+    service_name: Annotated[str, AfterValidator(parse_service_name)] = "settler"
+    """`service.name` of the spans."""
 
 
 class TokenTable(_Table):
@@ -305,4 +353,5 @@ class File(_Table):
     policy: PolicyTable = PolicyTable()
     webhooks: WebhookSettings = WebhookSettings()
     runtime: RuntimeSettings = RuntimeSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     chains: dict[str, ChainTable] = {}

@@ -76,6 +76,49 @@ def _is_ip(text: str) -> bool:
     return True
 
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def parse_networks(value: Any) -> tuple[Network, ...]:
+    """`["10.0.0.0/8", "::1"]`"""
+    if not isinstance(value, list | tuple):
+        raise ValueError('is no list; write networks in brackets, like ["10.0.0.0/8"]')
+    return tuple(_network(each) for each in value)
+
+
+def _network(value: Any) -> Network:
+    if isinstance(value, ipaddress.IPv4Network | ipaddress.IPv6Network):
+        return value
+    try:
+        return ipaddress.ip_network(value if isinstance(value, str) else "")
+    except ValueError:
+        raise ValueError(f'{shown(value)} is no network; write an address, or one like "10.0.0.0/8"') from None
+
+
+def parse_otlp_endpoint(value: str | None) -> str | None:
+    """A URL with its path. A key in it would be shown: it has a place of its own."""
+    if value is None:
+        return None
+    try:
+        parts = urlsplit(value)
+        is_right = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_right, parts = False, urlsplit("")
+    if not is_right or not value.isascii() or not value.isprintable() or " " in value:
+        raise ValueError('is no URL of a collector; write one like "http://127.0.0.1:4318"')
+    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+        raise ValueError(
+            "has more than host and path; a key of the collector goes into the variable OTEL_EXPORTER_OTLP_HEADERS"
+        )
+    return value if parts.path.strip("/") else value.rstrip("/") + "/v1/traces"
+
+
+def parse_service_name(value: str) -> str:
+    if not 1 <= len(value) <= 100 or not value.isprintable() or value != value.strip():
+        raise ValueError(f"{shown(value)} is no name; give 1 to 100 printable characters")
+    return value
+
+
 def parse_database_url(value: SecretStr) -> SecretStr:
     """As the storage reads it; the message shows no more than its scheme."""
     from settler.storage.errors import InvalidDatabaseUrl

@@ -24,6 +24,7 @@ from settler.stages.setup import ChainSetup, Judgement
 from settler.stages.watch import Watch
 from settler.storage import chains
 from settler.storage.engine import Database
+from settler.tracing import SILENT, Tracer
 
 UNAWAITED_AT_LEAST_S = 0.0
 UNAWAITED_POLLS = 4
@@ -56,6 +57,7 @@ class ChainParts:
     health: Health
     watcher: Watcher
     jitter: Callable[[], float]
+    tracer: Tracer = SILENT
 
 
 class Opening:
@@ -190,4 +192,5 @@ def _loop(
         wake=wake,
         on_facts=on_facts,
         is_done=is_done,
+        tracer=parts.tracer,
     )

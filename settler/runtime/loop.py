@@ -19,6 +19,7 @@ from settler.runtime.tally import counting
 from settler.stages.progress import Progress
 from settler.storage.chains import CursorMoved
 from settler.storage.engine import StorageUnavailable
+from settler.tracing import SILENT, Tracer, Work
 
 BACK_OFF_FACTOR = 2.0
 BACK_OFF_MAX_S = 15.0
@@ -61,6 +62,8 @@ class Loop:
     on_facts: Callable[[Progress], None] | None = None
     is_done: Callable[[], bool] = bool
     """Asked after each tick; a loop that is done ends. The default never is."""
+    tracer: Tracer = SILENT
+    """Ticks that did something or failed are told to it."""
 
 
 async def run(loop: Loop, stop: asyncio.Event) -> None:
@@ -90,6 +93,13 @@ async def _pause(loop: Loop) -> float:
 
 
 async def _tick(loop: Loop) -> tuple[Progress | None, Exception | None]:
+    with loop.tracer.work("stage.tick") as work:
+        if work is not None:
+            work.is_kept = False  # until something happens in it
+        return await _watched_tick(loop, work)
+
+
+async def _watched_tick(loop: Loop, work: Work | None) -> tuple[Progress | None, Exception | None]:
     started = loop.clock.monotonic()
     progress: Progress | None = None
     error: Exception | None = None
@@ -117,8 +127,18 @@ async def _tick(loop: Loop) -> tuple[Progress | None, Exception | None]:
         _log.error("tick", **line, outcome=outcome, exc_info=error)
     else:
         _log.warning("tick", **line, outcome=outcome, error=str(error))
+    if work is not None:
+        _show(work, loop, outcome, facts, is_failure=error is not None)
     await loop.watcher.after_tick(loop.name, loop.chain, outcome, error)
     return progress, error
+
+
+def _show(work: Work, loop: Loop, outcome: str, facts: dict[str, int | str], *, is_failure: bool) -> None:
+    """What a trace says of a tick: the same as its log line, and of the same ticks."""
+    work.is_kept = work.is_kept or is_failure or _is_news(facts)
+    work.attributes.update({"settler.stage": loop.name, "settler.chain": loop.chain, "settler.outcome": outcome})
+    work.attributes.update({f"settler.tick.{name}": value for name, value in facts.items()})
+    work.error = outcome if is_failure else None
 
 
 def _is_news(facts: dict[str, int | str]) -> bool:

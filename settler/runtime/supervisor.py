@@ -36,6 +36,7 @@ from settler.runtime.loop import run as run_loop
 from settler.runtime.providers import ProviderWatcher, head_wakers, make_pool, provider_view
 from settler.runtime.setups import judgement_of, setup_of
 from settler.runtime.tally import TallyingObserver
+from settler.runtime.telemetry import bounds_of, limits_of, tracing
 from settler.runtime.watching import Gauges, TickWatcher
 from settler.stages.dispatch import Dispatch
 from settler.stages.effects import Reporter
@@ -43,12 +44,14 @@ from settler.stages.expire import Expire
 from settler.stages.mute import Mute
 from settler.stages.noting import Noting
 from settler.stages.operating import Operating
+from settler.stages.payment_traces import PaymentTraces
 from settler.stages.placing import Placing
 from settler.stages.tidy import Tidy
 from settler.storage import migrate
 from settler.storage.api_keys import KeyUses
 from settler.storage.engine import Database, StorageUnavailable
 from settler.storage.errors import StorageError
+from settler.tracing import Tracer
 from settler.webhook.send import HttpSender
 
 EXPIRE_EVERY_S = 2.0
@@ -111,15 +114,23 @@ async def daemon(
         await _check_schema(db)
         if shadow:
             stack.push_async_callback(_mute_the_rest, db)
+        drain = _Drain(settings.runtime.drain_timeout_s)
+        tracer = await stack.enter_async_context(
+            tracing(settings.telemetry, clock=clock, entropy=secrets.token_bytes, left_s=drain.left_s)
+        )
         process = _Process(
             settings=settings,
             db=db,
             clock=clock,
             metrics=Metrics(clock, version=__version__),
             health=Health(clock),
-            drain=_Drain(settings.runtime.drain_timeout_s),
+            drain=drain,
             key_uses=KeyUses(),
+            tracer=tracer,
+            traces=PaymentTraces(tracer),
         )
+        if tracer.is_on:
+            db.on_told(process.traces.told)
         chains = await stack.enter_async_context(_chain_parts(process))
         runner = await _serve_api(process, chains)
         stack.push_async_callback(_close, runner, process.drain)
@@ -161,6 +172,8 @@ class _Process:
     health: Health
     drain: _Drain
     key_uses: KeyUses
+    tracer: Tracer
+    traces: PaymentTraces
 
 
 async def _close(runner: web.AppRunner, drain: _Drain) -> None:
@@ -221,7 +234,7 @@ async def _chain_parts(process: _Process) -> AsyncIterator[dict[str, ChainParts]
             pool = make_pool(
                 chain,
                 monotonic=process.clock.monotonic,
-                calls=partial(_observed, process.metrics, name),
+                calls=partial(_observed, process, name),
                 observer=ProviderWatcher(chain, metrics=process.metrics, health=process.health),
             )
             stack.push_async_callback(pool.close)
@@ -239,12 +252,14 @@ async def _chain_parts(process: _Process) -> AsyncIterator[dict[str, ChainParts]
                 health=process.health,
                 watcher=watcher,
                 jitter=random.random,
+                tracer=process.tracer,
             )
         yield parts
 
 
-def _observed(metrics: Metrics, chain: str, provider: str) -> TallyingObserver:
-    return TallyingObserver(ChainCalls(metrics, chain=chain, provider=provider))
+def _observed(process: _Process, chain: str, provider: str) -> TallyingObserver:
+    calls = ChainCalls(process.metrics, chain=chain, provider=provider)
+    return TallyingObserver(calls, provider=provider, tracer=process.tracer)
 
 
 async def _serve_api(process: _Process, chains: Mapping[str, ChainParts]) -> web.AppRunner:
@@ -269,14 +284,23 @@ async def _serve_api(process: _Process, chains: Mapping[str, ChainParts]) -> web
         allow_private_webhooks=settings.webhooks.allow_private_addresses,
         deposits=settings.deposit_policy(),
         key_uses=process.key_uses,
+        limits=limits_of(settings.api, process.clock),
+        tracer=process.tracer,
     )
-    return await serve(app, settings.api.listen.host, settings.api.listen.port)
+    return await serve(app, settings.api.listen.host, settings.api.listen.port, bounds=bounds_of(settings.api))
 
 
 async def _run_tasks(process: _Process, chains: Mapping[str, ChainParts], stop: asyncio.Event, *, shadow: bool) -> bool:
     """All loops, until `stop`; then as long as the drain allows. Whether all of them ended by themselves."""
     sender = HttpSender(clock=process.clock, allow_private=process.settings.webhooks.allow_private_addresses)
-    dispatch = Dispatch(process.db, sender, process.clock, jitter=random.random, on_attempt=process.metrics.delivery)
+    dispatch = Dispatch(
+        process.db,
+        sender,
+        process.clock,
+        jitter=random.random,
+        on_attempt=process.metrics.delivery,
+        traces=process.traces,
+    )
     try:
         async with asyncio.timeout(None) as deadline, asyncio.TaskGroup() as tasks:
             for name, parts in chains.items():
@@ -315,7 +339,14 @@ def _process_loops(process: _Process, chains: Mapping[str, ChainParts], outward:
 
         health.expect_loop(name, max_silence_s=every_s + MAX_TICK_SILENCE_S)
         return Loop(
-            stage=stage, name=name, chain="", pause_s=pause_s, clock=clock, jitter=random.random, watcher=watcher
+            stage=stage,
+            name=name,
+            chain="",
+            pause_s=pause_s,
+            clock=clock,
+            jitter=random.random,
+            watcher=watcher,
+            tracer=process.tracer,
         )
 
     return [

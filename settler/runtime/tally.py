@@ -1,4 +1,4 @@
-"""Counts RPC calls for the tick that makes them, whichever task of the tick does."""
+"""Counts and traces RPC calls for the tick that makes them, whichever task of the tick does."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from chains.rpc import CallObserver
+from settler.tracing import SILENT, Tracer
 
 
 class Tally:
@@ -31,13 +32,28 @@ def counting() -> Iterator[Tally]:
 
 
 class TallyingObserver:
-    """Passes calls on and counts them for the tick under way."""
+    """Passes calls of one provider on, and counts them for the tick under way."""
 
-    def __init__(self, inner: CallObserver) -> None:
+    def __init__(self, inner: CallObserver, *, provider: str = "", tracer: Tracer = SILENT) -> None:
+        """`provider`: its host."""
         self._inner = inner
+        self._provider = provider
+        self._tracer = tracer
 
     def on_call(self, method: str, outcome: str, seconds: float) -> None:
         tally = _current.get()
         if tally is not None:
             tally.calls += 1
+        if self._tracer.is_on:
+            self._tracer.call(
+                f"rpc {method}",
+                seconds,
+                {
+                    "rpc.system": "jsonrpc",
+                    "rpc.method": method,
+                    "server.address": self._provider,
+                    "settler.outcome": outcome,
+                },
+                error=None if outcome == "ok" else outcome,
+            )
         self._inner.on_call(method, outcome, seconds)

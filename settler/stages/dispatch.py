@@ -40,6 +40,7 @@ from settler.domain.delivery import (
     verdict,
 )
 from settler.domain.errors import InvalidInput
+from settler.stages.payment_traces import NO_TRACES, PaymentTraces
 from settler.stages.progress import Progress
 from settler.storage import webhooks
 from settler.storage.engine import Database
@@ -103,6 +104,7 @@ class Dispatch:
         *,
         jitter: Callable[[], float],
         on_attempt: Callable[[str], None] = _ignore,
+        traces: PaymentTraces = NO_TRACES,
         max_in_flight: int = MAX_IN_FLIGHT,
         per_endpoint: int = PER_ENDPOINT,
         patience_s: float = PATIENCE_S,
@@ -113,6 +115,7 @@ class Dispatch:
         self._clock = clock
         self._jitter = jitter
         self._on_attempt = on_attempt
+        self._traces = traces
         self._max_in_flight = max_in_flight
         self._per_endpoint = per_endpoint
         self._patience_s = patience_s
@@ -207,7 +210,8 @@ class Dispatch:
         try:
             now = self._clock.now()
             body = sign.encode(claim.event.body())
-            headers = sign.headers(claim.event.id, now, body, claim.endpoint.secrets(now))
+            signed = sign.headers(claim.event.id, now, body, claim.endpoint.secrets(now))
+            headers = {**signed, **self._traces.headers(claim)}
         except (InvalidInput, ValueError) as error:  # what nobody can sign or encode ends as a dead letter
             return NoAnswer(reason=f"not sent: {error}")
         try:
@@ -289,6 +293,9 @@ class Dispatch:
         if outcome in {"dead", "disabled"}:
             log.warning("webhook.given_up", outcome=outcome, delivery=attempt.claim.id, endpoint=endpoint)
         self._on_attempt(outcome)
+        self._traces.attempted(
+            attempt.claim, attempt.reply, outcome=outcome, ended=attempt.at, took_s=attempt.duration_s
+        )
 
 
 def _last_endpoint(claims: Sequence[Claim], before: str) -> str:

@@ -63,7 +63,7 @@ def story_of(event: Event) -> str:
 class PaymentTraces:
     """Tells a tracer of committed events and of webhooks sent."""
 
-    def __init__(self, tracer: Tracer = SILENT) -> None:
+    def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
 
     def told(self, events: Sequence[Event]) -> None:
@@ -150,6 +150,9 @@ class PaymentTraces:
         if step != "transfer.recorded":
             spans.append(span(step, start=recorded_at if event.type is EventType.PAYMENT_FINAL else event.created_at))
         return spans
+
+
+NO_TRACES = PaymentTraces(SILENT)
 
 
 def _is_newly_matched(event: Event) -> bool:

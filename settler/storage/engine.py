@@ -11,13 +11,15 @@ trouble with the database as such is `StorageUnavailable`. What does not belong 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Literal, Self, assert_never
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from settler.domain.events import Event
+from settler.storage import told
 from settler.storage.connect import POOL_SIZE, postgres_engines, sqlite_engines
 from settler.storage.errors import InvalidDatabaseUrl, StorageError, StorageUnavailable
 from settler.storage.faults import unavailable_as_such
@@ -38,6 +40,8 @@ class Database:
         self._reader = reader
         self._turn = asyncio.Lock()
         self._turn_holder: asyncio.Task[Any] | None = None
+        self._on_told: Callable[[Sequence[Event]], None] | None = None
+        told.attach(writer)
 
     @classmethod
     async def open(cls, url: str, *, pool_size: int = POOL_SIZE) -> Self:
@@ -60,6 +64,12 @@ class Database:
             raise
         return db
 
+    def on_told(self, listener: Callable[[Sequence[Event]], None]) -> None:
+        """Has the events of each `write` told to `listener` once they are committed, in the task that wrote them. It
+        must not raise, nor wait.
+        """
+        self._on_told = listener
+
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """One transaction: committed at the end of the block, rolled back if it raises. Not to be nested.
@@ -70,7 +80,11 @@ class Database:
             if self.dialect == "sqlite":
                 await stack.enter_async_context(self._take_turn())
             stack.enter_context(unavailable_as_such(may_write=True))
-            yield await stack.enter_async_context(self._writer.begin())
+            conn = await stack.enter_async_context(self._writer.begin())
+            events = told.begin(conn)
+            yield conn
+        if self._on_told is not None and events:
+            self._on_told(events)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:

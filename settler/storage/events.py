@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from settler.domain.events import Event
-from settler.storage import schema
+from settler.storage import schema, told
 from settler.storage.sql import insert_missing
 
 
@@ -30,3 +30,4 @@ async def append(conn: AsyncConnection, events: Sequence[Event]) -> None:
         for e in events
     ]
     await insert_missing(conn, schema.events, rows, key=["type", "object_id", "version"])
+    told.note(conn, events)

@@ -14,10 +14,11 @@ import functools
 import socket
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
 
 from settler import __version__
 from settler.clock import Clock
@@ -31,6 +32,9 @@ DRAIN_S = 1.0
 DRAIN_BYTES = 65_536
 """How long and how much of an answer's body is read after the status, which alone counts: hanging up at once
 would break receivers that stop working when their client is gone."""
+ANSWER_BYTES = 131_072
+"""Of an answer altogether, as it comes off the wire: headers, hints that go before them (1xx), framing. Parsing costs
+time that all tasks of this process share."""
 BODY_BYTES = 1_048_576
 """Far above the 20 kB that Standard Webhooks advises; a larger body is not sent."""
 RESOLVER_THREADS = 32
@@ -46,6 +50,10 @@ class WebhookSender(Protocol):
 
 class AddressRefused(OSError):
     """A URL led to an address we do not call. Caught by `HttpSender.send`: a failed attempt."""
+
+
+class AnswerTooLong(OSError):
+    """More came back than anybody has to say to a webhook. Caught by `HttpSender.send`: a failed attempt."""
 
 
 class HttpSender:
@@ -64,7 +72,7 @@ class HttpSender:
         self._allow_private = allow_private
         self._timeout_s = timeout_s
         vet = _vet_nothing if allow_private else _vet
-        connector = aiohttp.TCPConnector(
+        connector = _BoundedConnector(
             resolver=VettingResolver(resolver or SystemResolver(), vet),
             # The last word before each connect, and the only one for IP addresses in the URL: those are not
             # resolved.
@@ -166,6 +174,30 @@ class VettingResolver(AbstractResolver):
 
     async def close(self) -> None:
         await self._inner.close()
+
+
+class _BoundedProtocol(ResponseHandler):
+    """Reads `ANSWER_BYTES` of a connection and hangs up. aiohttp bounds each header and their number, but not how many
+    1xx answers or how much framing a peer may send until the time is up."""
+
+    left = ANSWER_BYTES
+
+    def data_received(self, data: bytes) -> None:
+        taken, self.left = data[: self.left], max(0, self.left - len(data))
+        super().data_received(taken)
+        if self.left == 0 and self.transport is not None:
+            self.set_exception(AnswerTooLong(f"more than {ANSWER_BYTES} bytes came back"))
+            self.transport.abort()
+
+
+class _BoundedConnector(aiohttp.TCPConnector):
+    def __init__(self, **how: Any) -> None:  # as TCPConnector's own
+        super().__init__(**how)
+        self._factory = functools.partial(_bounded, loop=self._loop)
+
+
+def _bounded(loop: asyncio.AbstractEventLoop) -> ResponseHandler:
+    return _BoundedProtocol(loop=loop)
 
 
 def _vet(address: str) -> None:

@@ -130,6 +130,7 @@ class Browser:
     ) -> aiohttp.ClientResponse:
         """Follows redirections; the last answer must be of `status`."""
         for _ in range(5):
+            self.client.session.cookie_jar.clear()
             sent = {**self.headers, **(headers or {})}
             if self.cookies:
                 sent["Cookie"] = "; ".join(f"{name}={text}" for name, text in self.cookies.items())
@@ -146,7 +147,9 @@ class Browser:
 
     def _keep(self, response: aiohttp.ClientResponse) -> None:
         for name, morsel in response.cookies.items():
-            assert morsel["httponly"] and morsel["samesite"] == "Strict" and morsel["path"] == "/", morsel.OutputString()
+            assert morsel["httponly"] and morsel["samesite"] == "Strict" and morsel["path"] == "/", (
+                morsel.OutputString()
+            )
             if morsel.value:
                 self.cookies[name] = morsel.value
             else:

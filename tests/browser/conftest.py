@@ -17,7 +17,16 @@ from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, Request, async_playwright
+from playwright.async_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Dialog,
+    Page,
+    Request,
+    async_playwright,
+    expect,
+)
 
 from tests.anvil.shop import Shop, open_shop
 
@@ -28,6 +37,8 @@ DESKTOP = (1000, 900)
 PHONE = (360, 740)
 WITHIN_MS = 15_000
 """How long a page may take to show what it should; usually well below a second."""
+
+expect.set_options(timeout=WITHIN_MS)
 
 _REPORT_VIOLATIONS = """
 window.violations = [];
@@ -52,7 +63,14 @@ class Trouble:
 
 class Visit(Protocol):
     def __call__(
-        self, url: str, *, size: tuple[int, int] = DESKTOP, dark: bool = False, scripts: bool = True, **context: Any
+        self,
+        url: str,
+        *,
+        size: tuple[int, int] = DESKTOP,
+        dark: bool = False,
+        scripts: bool = True,
+        now: str | None = None,
+        **context: Any,
     ) -> Awaitable[Page]: ...
 
 
@@ -83,11 +101,19 @@ def trouble() -> Trouble:
 
 @pytest_asyncio.fixture
 async def visit(chromium: Browser, trouble: Trouble) -> AsyncIterator[Visit]:
-    """Opens an address as a visitor of its own (no cookies of others); keywords beyond are Playwright's context."""
+    """Opens an address as a visitor of its own (no cookies of others). `now`: what the visitor's clock shows,
+    for good; keywords beyond are Playwright's context.
+    """
     contexts: list[BrowserContext] = []
 
     async def opened(
-        url: str, *, size: tuple[int, int] = DESKTOP, dark: bool = False, scripts: bool = True, **context: Any
+        url: str,
+        *,
+        size: tuple[int, int] = DESKTOP,
+        dark: bool = False,
+        scripts: bool = True,
+        now: str | None = None,
+        **context: Any,
     ) -> Page:
         made = await chromium.new_context(
             viewport={"width": size[0], "height": size[1]},
@@ -101,6 +127,8 @@ async def visit(chromium: Browser, trouble: Trouble) -> AsyncIterator[Visit]:
             await made.add_init_script(_REPORT_VIOLATIONS)
         page = await made.new_page()
         _listen(page, trouble, urlsplit(url).netloc)
+        if now is not None:
+            await page.clock.set_fixed_time(now)
         await page.goto(url)
         return page
 

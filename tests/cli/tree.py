@@ -67,7 +67,8 @@ COMMANDS = tuple(each for each in ALL if not each.is_group)
 
 def parse(words: list[str]) -> None:
     """As the command line parses it, without doing it. Raises what typer raises of wrong usage."""
-    command, context, rest = get_command(app), None, words
+    command: Any = get_command(app)
+    context, rest = None, words
     while True:
         context = command.make_context(command.name, rest, parent=context)
         if not hasattr(command, "commands"):

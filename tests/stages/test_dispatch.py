@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -20,6 +20,7 @@ from settler.stages.dispatch import LEASE_S, OUTCOMES, SEND_LIMIT_S, Dispatch
 from settler.storage import webhooks
 from settler.storage.engine import Database
 from settler.storage.errors import StorageUnavailable
+from settler.webhook import sign
 from settler.webhook.fake import FakeSender
 from settler.webhook.send import BODY_BYTES, TIMEOUT_S, HttpSender, WebhookSender
 from tests.webhook.receiver import raw_server, receiving, reset, timestamp, verify
@@ -118,6 +119,58 @@ async def test_tick__failing__is_repeated_on_schedule_with_equal_id_and_bytes_th
     delivery = await _delivery(db)
     assert (delivery.status, delivery.attempts, delivery.last_error) == ("dead", 10, "answered 500")
     assert worker.outcomes == {"retried": 9, "dead": 1}
+
+
+async def test_tick__every_attempt__is_logged_with_how_long_it_took(db: Database) -> None:
+    clock = FakeClock(datetime.now(UTC))
+    sender = SlowSender(clock, [Answered(status_code=503), NoAnswer(reason="reset"), Answered(status_code=200)])
+    await added(db, an_endpoint(), an_event())
+    worker = a_worker(db, sender, clock)
+    for delay_s in (5, 300, 0):
+        await worker.run()
+        clock.advance(delay_s)
+    delivery = await _delivery(db)
+    async with db.read() as conn:
+        log = await webhooks.attempts_of(conn, delivery.id, limit=9)
+    assert [(each.status_code, each.error, each.duration_ms) for each in log] == [
+        (200, None, 750),
+        (None, "reset", 500),
+        (503, "answered 503", 250),
+    ]
+    assert log[0].at == delivery.delivered_at
+
+
+async def test_tick__lease_lost_meanwhile__the_attempt_is_logged_all_the_same(db: Database) -> None:
+    sender = FakeSender(default=Answered(status_code=500))
+    await added(db, an_endpoint(), an_event())
+    slow = a_worker(db, sender)
+    await slow.dispatch.tick()  # sent, not yet recorded
+    slow.clock.advance(LEASE_S)
+    sender.default = Answered(status_code=200)
+    await a_worker(db, sender, slow.clock).run()
+    await slow.run()
+    delivery = await _delivery(db)
+    async with db.read() as conn:
+        log = await webhooks.attempts_of(conn, delivery.id, limit=9)
+    assert [each.status_code for each in log] == [500, 200]
+    assert delivery.status == "delivered"
+
+
+async def test_tick__secret_rotated__signs_with_both_until_the_overlap_ends(db: Database) -> None:
+    sender = FakeSender()
+    clock = FakeClock(datetime.now(UTC))
+    await added(db, an_endpoint(secret=OLD_SECRET))
+    async with db.write() as conn:
+        await webhooks.rotate_secret(conn, an_endpoint().id, SECRET, until=clock.now() + timedelta(hours=1))
+    worker = a_worker(db, sender, clock)
+    for number, wait_s in enumerate((3599, 1)):
+        await added(db, an_event(number))
+        clock.advance(wait_s)
+        await worker.run()
+    counts = [len(sent.headers["webhook-signature"].split()) for sent in sender.sent]
+    assert counts == [2, 1]
+    last = sender.sent[-1]
+    assert last.headers == sign.headers(an_event(1).id, clock.now(), last.body, [SECRET])
 
 
 async def test_tick__gone__disables_the_endpoint_and_buries_the_rest(db: Database) -> None:
@@ -224,6 +277,20 @@ async def test_tick__unsignable__fails_alone(db: Database) -> None:
     assert failed.last_error is not None
     assert failed.last_error.startswith("not sent: secret")
     assert "spoiled" not in failed.last_error
+
+
+@dataclass
+class SlowSender:
+    """Takes a quarter of a second longer each time."""
+
+    clock: FakeClock
+    replies: list[Reply]
+    seconds: float = 0.0
+
+    async def send(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
+        self.seconds += 0.25
+        await self.clock.sleep(self.seconds)
+        return self.replies.pop(0)
 
 
 @dataclass

@@ -246,7 +246,11 @@ async def test_send__host_that_is_no_name__is_a_failed_attempt() -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "100.64.0.1", "::1", "::ffff:127.0.0.1", "fd00::1"]
+    "address",
+    [
+        *("127.0.0.1", "10.0.0.1", "169.254.169.254", "100.64.0.1", "0.0.0.0"),
+        *("::", "::1", "::ffff:127.0.0.1", "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "fd00::1", "fe80::1%lo"),
+    ],
 )
 async def test_send__name_of_a_private_address__is_refused(address: str) -> None:
     reply = await _send("http://rebind.test/", allow_private=False, resolver=FakeResolver([address]))

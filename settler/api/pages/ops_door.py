@@ -40,6 +40,7 @@ MAX_NEXT_CHARS = 500
 _SEAL_BYTES = 32
 _OURS = re.compile(r"/ops(?:/[A-Za-z0-9_/-]*)?(?:\?[A-Za-z0-9_.=&%+-]*)?", re.ASCII)
 """Where a login may lead: a page of ours and nowhere else."""
+_MARK = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 _WRONG = "That is no live key. Paste the whole of it, as `settler api-key create` showed it: sk_ and 64 characters."
 _ROTATED = "That key was rotated. Log in with the one that took its place."
@@ -143,7 +144,9 @@ class Door:
             )
 
     def _login_page(self, request: web.Request, next_: str, *, said: str | None = None) -> web.Response:
-        mark = self._services.entropy(NONCE_BYTES).hex()
+        held = ops_cookies.read(request, ops_cookies.LOGIN) or ""
+        # kept: the form may be open in another tab
+        mark = held if _MARK.fullmatch(held) else self._services.entropy(NONCE_BYTES).hex()
         response = page(
             "login.html",
             status=HTTPStatus.OK if said is None else HTTPStatus.FORBIDDEN,

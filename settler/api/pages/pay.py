@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
@@ -26,6 +27,8 @@ from settler.domain.views import time_text
 from settler.storage import invoices, reading
 
 PAY_PATH = "/pay/{token}"
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+"""Of strftime's own the language depends on the machine."""
 _INDEX = re.compile(r"[0-9]{1,2}", re.ASCII)
 
 
@@ -47,6 +50,8 @@ class PayPages:
             ways=offered,
             way=(_chosen(request, offered, invoice) or offered[0]) if offered else None,
             now=time_text(now),
+            expires=_in_words(invoice.expires_at),
+            settled=None if invoice.settled_at is None else _in_words(invoice.settled_at),
         )
 
     async def code(self, request: web.Request) -> web.StreamResponse:
@@ -66,7 +71,11 @@ class PayPages:
         async with self._services.db.read() as conn:
             invoice = await _named(request, conn)
         return await request.app[STREAMS].open(
-            request, invoice.id, shown=self._told, holder=f"address:{request.remote}", has_key=False
+            request,
+            invoice.id,
+            shown=self._told,
+            holder=f"address:{self._services.limits.address_of(request)}",
+            has_key=False,
         )
 
     def _told(self, invoice: Invoice, shape: InvoiceShape) -> Mapping[str, Any]:
@@ -79,6 +88,12 @@ def attach(app: web.Application, services: Services) -> None:
     app.router.add_get(PAY_PATH, with_problem_pages(pages.show))
     app.router.add_get(f"{PAY_PATH}/qr.svg", pages.code)
     app.router.add_get(f"{PAY_PATH}/stream", pages.follow)
+
+
+def _in_words(time: datetime) -> str:
+    """`23 Nov 2026, 06:25 UTC`. Rounded down: whoever goes by it is in time."""
+    at = time.astimezone(UTC)
+    return f"{at.day} {_MONTHS[at.month - 1]} {at:%Y, %H:%M} UTC"
 
 
 async def _named(request: web.Request, conn: AsyncConnection) -> Invoice:

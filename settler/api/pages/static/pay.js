@@ -4,6 +4,7 @@
 
 (() => {
   const POLL_MS = 15000; // while there is no stream
+  const AGAIN_MS = 3000; // after an answer that did not come
   const COPIED_MS = 2000;
   const view = () => document.getElementById("view");
   const live = document.getElementById("live");
@@ -13,18 +14,21 @@
   // -- what the server shows now -----------------------------------------------------------------------------------
 
   let asked = 0;
+  let again = 0;
 
   async function refresh() {
     const mine = ++asked;
-    let text;
+    clearTimeout(again);
+    let text = null;
     try {
       const answer = await fetch(location.href, { cache: "no-store", headers: { Accept: "text/html" } });
-      if (!answer.ok) return;
-      text = await answer.text();
-    } catch {
-      return; // it comes again with the next event, or the next look
+      if (answer.ok) text = await answer.text();
+    } catch { /* as an answer that is none */ }
+    if (mine !== asked) return; // it was overtaken
+    if (text === null) {
+      again = setTimeout(refresh, AGAIN_MS);
+      return;
     }
-    if (mine !== asked) return; // an answer that was overtaken
     const shown = new DOMParser().parseFromString(text, "text/html");
     const next = shown.getElementById("view");
     if (!next) return;
@@ -85,8 +89,9 @@
       const seconds = Math.max(0, Math.ceil((endsAt - performance.now()) / 1000));
       const two = (n) => String(n).padStart(2, "0");
       const days = Math.floor(seconds / 86400);
-      const clock = `${two(Math.floor(seconds / 3600) % 24)}:${two(Math.floor(seconds / 60) % 60)}:${two(seconds % 60)}`;
-      left.textContent = ` · ${days ? `${days} d ` : ""}${clock} left`;
+      const hours = Math.floor(seconds / 3600) % 24;
+      const clock = `${two(Math.floor(seconds / 60) % 60)}:${two(seconds % 60)}`;
+      left.textContent = `${days ? `${days} d ` : ""}${days || hours ? `${two(hours)}:` : ""}${clock} left`;
       left.dataset.tone = seconds < 120 ? "warn" : "";
       left.hidden = false;
       if (seconds === 0 && !isOver) {
@@ -126,6 +131,7 @@
 
   // a laptop that slept: its clock stood still, and it heard nothing
   document.addEventListener("visibilitychange", () => { if (document.visibilityState === "visible") refresh(); });
+  window.addEventListener("online", refresh);
 
   prepare();
   follow();
