@@ -34,11 +34,16 @@ check: $(VENV) ## format, lint, types, import rules, unit and property tests: un
 	@$(BIN)/ruff check --quiet $(CODE)
 	@$(BIN)/mypy --no-error-summary
 	@out=$$($(BIN)/lint-imports --no-logo 2>&1) || { echo "$$out" >&2; exit 1; }
-	@$(BIN)/pytest -n $(WORKERS) -m 'not ($(SLOW))' --hypothesis-profile=quick $(PYTEST_ARGS)
+	@$(BIN)/pytest -n $(WORKERS) -m 'not ($(SLOW) or system)' --hypothesis-profile=quick $(PYTEST_ARGS)
 
 .PHONY: test
 test: check $(NODE) ## everything: `make check`, then the tests with anvil, PostgreSQL and the whole program
-	@$(BIN)/pytest -n $(WORKERS) --dist worksteal -m '$(SLOW) or hypothesis' $(PYTEST_ARGS)
+	@$(BIN)/pytest -n $(WORKERS) --dist worksteal -m '($(SLOW) or hypothesis) and not system' $(PYTEST_ARGS)
+
+.PHONY: test-system
+test-system: $(VENV) $(NODE) ## the pages in Debian's Chromium, which it installs (as root or through sudo); pictures in .screenshots
+	@deploy/install-system.sh
+	@$(BIN)/pytest -m system $(PYTEST_ARGS)
 
 .PHONY: coverage
 coverage: $(VENV) ## branches of the pure core that its own tests leave out: none

@@ -36,6 +36,7 @@ SLOW_FILES = (
     "cli/test_process.py",
     "cli/test_reread.py",
     "cli/test_verify.py",
+    "cli/test_webhooks.py",
     "docs/test_api_guide.py",
     "docs/test_restore.py",
     "stages/test_deposits.py",
@@ -63,6 +64,9 @@ SLOW_FILES = (
     "storage/test_migrations.py",
     "storage/test_query_plans.py",
     "storage/test_types.py",
+    "webhook/test_bad_endpoints.py",
+    "webhook/test_outage.py",
+    "webhook/test_receivers.py",
     "webhook/test_send.py",
     "webhook/test_sign.py",
 )
@@ -93,6 +97,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("slow")
         if directory in SLOW_DIRECTORIES:
             item.add_marker(directory)
+        if directory == "browser":
+            item.add_marker("system")
         if "anvil" in getattr(item, "fixturenames", ()):
             item.add_marker("anvil")
     items.sort(key=lambda item: item.path.relative_to(here).as_posix() not in LONG_FILES)

@@ -13,6 +13,7 @@ from settler.api.call import AuthMode, Call, Operator, Services, caller_behind
 from settler.api.errors import problems_middleware
 from settler.api.limits import NO_LIMITS, Limits, limiting, show_standing
 from settler.api.observed import observing, show_id
+from settler.api.pages import reference
 from settler.api.route import Route
 from settler.api.routes import chains, description, events, holds, invoices, qr, settlements, transfers, webhooks
 from settler.api.routes import stream as streams
@@ -89,6 +90,7 @@ def make_app(
         if route.method == "GET":
             app.router.add_route("HEAD", route.path, guarded)
     description.add_routes(app, ROUTES)
+    reference.attach(app, ROUTES)
     probes = Probes(services)
     app.router.add_get("/livez", probes.livez)
     app.router.add_get("/readyz", probes.readyz)

@@ -71,7 +71,9 @@ def canonical(value: Any) -> str:
 
 
 async def read_bytes(request: web.Request) -> bytes:
-    """The body as it was sent, within bounds. Raises `Problem`: 408 too slow, 413 too large, 415 compressed."""
+    """The body as it was sent, within bounds. Raises `Problem`: 400 no HTTP, 408 too slow, 413 too large, 415
+    compressed.
+    """
     if request.headers.get("Content-Encoding", "identity") != "identity":
         raise Problem(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
@@ -86,6 +88,13 @@ async def read_bytes(request: web.Request) -> bytes:
             return await request.read()
     except web.HTTPRequestEntityTooLarge as error:
         raise _too_large() from error
+    except web.RequestPayloadError as error:
+        raise Problem(
+            HTTPStatus.BAD_REQUEST,
+            "bad-request",
+            "the body is not as its head says, e.g. a chunk is broken",
+            closes=True,
+        ) from error
     except TimeoutError as error:
         raise Problem(
             HTTPStatus.REQUEST_TIMEOUT,

@@ -180,13 +180,20 @@ async def problems_middleware(request: web.Request, handler: Handler) -> web.Str
     except TimeoutError:
         log.warning("api.timed_out", method=request.method, route=_route(request), timeout_s=HANDLER_TIMEOUT_S)
         return render(_timed_out(), request)
-    except Exception as error:  # noqa: BLE001  # the API's edge: a bug answers 500 and does not end the connection's task
+    except Exception as error:  # the API's edge: a bug answers 500 and does not end the connection's task
+        if isinstance(error, ConnectionError) and _has_hung_up(request):
+            log.debug("api.hung_up", method=request.method, route=_route(request))
+            raise  # to the server: there is nobody to answer, and nothing of ours went wrong
         problem = problem_of(error)
         if problem is None:
             problem = _bug(request, error)
         elif problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             log.warning("api.unavailable", method=request.method, route=_route(request), error=str(error))
         return render(problem, request)
+
+
+def _has_hung_up(request: web.Request) -> bool:
+    return request.transport is None or request.transport.is_closing()
 
 
 def _timed_out() -> Problem:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Self
+from typing import Annotated, Final, Self
 
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from chains.address import parse_address
 from settler.api import cursor as cursors
@@ -118,10 +118,17 @@ class OptionCreate(BaseModel):
         )
 
 
+INVOICE_EXAMPLE: Final[dict[str, JsonValue]] = {
+    "amount": "100.00",
+    "reference": "order-42",
+    "options": [{"chain": "base", "token": "USDC", "pay_to": "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"}],
+}
+
+
 class InvoiceCreate(BaseModel):
     """`POST /v1/invoices`."""
 
-    model_config = MODEL
+    model_config = ConfigDict(**MODEL, json_schema_extra={"examples": [INVOICE_EXAMPLE]})
 
     amount: Amount
     reference: Reference

@@ -41,8 +41,8 @@ Watches blockchains for stablecoin transfers, matches them to invoices, and sett
 Every call under `/v1` needs `Authorization: Bearer KEY`, with a key of `settler api-key create`. Amounts are decimal
 strings in units of the token (`"100.00"`), beside them integers of its smallest unit as strings (`amount_base`);
 there are no floats. Times are RFC 3339 UTC. A POST may carry an `Idempotency-Key`: the same key and body gets the first
-answer again, with `Idempotency-Hit: true`; with another body it is 409. Lists take `limit` and `cursor`, newest first, and
-answer `data` and `next_cursor`. Errors are RFC 9457 problems. Fields may be added; those described here stay.
+answer again, with `Idempotency-Hit: true`; with another body it is 409. Lists take `limit` and `cursor`, newest first,
+and answer `data` and `next_cursor`. Errors are RFC 9457 problems. Fields may be added; those described here stay.
 """
 
 _TAGS = {

@@ -46,8 +46,9 @@ class ListQuery(BaseModel):
 
     limit: Annotated[
         int,
-        BeforeValidator(_plain_integer, json_schema_input_type=int),
-        Field(ge=1, le=MAX_LIMIT, description="Rows in one answer"),
+        Field(ge=1, le=MAX_LIMIT),
+        BeforeValidator(_plain_integer, json_schema_input_type=Annotated[int, Field(ge=1, le=MAX_LIMIT)]),
+        Field(description="Rows in one answer"),
     ] = DEFAULT_LIMIT
     cursor: Annotated[str, Field(description="`next_cursor` of the answer before")] | None = None
 

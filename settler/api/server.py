@@ -201,6 +201,8 @@ class Handler(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """The answer to what never became a request, or failed outside of every handler. Closes the connection."""
+        if isinstance(exc, ConnectionError):  # the client hung up
+            raise ConnectionError from exc
         if isinstance(exc, HttpProcessingError):
             # somebody else's mistake: one line for who looks for it, no error and no traceback of ours
             log.debug("api.not_http", error=" ".join(exc.message.split())[:200])

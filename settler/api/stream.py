@@ -139,7 +139,7 @@ class Streams:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(self._look(), name="streams:look")
                     tasks.create_task(self._keep(), name="streams:keep")
-            except Exception:  # noqa: BLE001  # the API's edge: one bug must not end all streams for good
+            except Exception:  # the API's edge: one bug must not end all streams for good
                 log.exception("streams.failed", streams=len(self))
                 self._end(self._listeners)
                 await self._services.clock.sleep(REST_S)

@@ -168,9 +168,7 @@ def remove(id_: Id, reason: Why = "", config: Config = CONFIG, as_json: AsJson =
     print_one(_changed(config, reason, verb), as_json=as_json)
 
 
-@endpoints.command(
-    epilog=examples(f"settler webhook endpoint enable {WHE}", f"settler webhook replay --endpoint {WHE}")
-)
+@endpoints.command(epilog=examples(f'settler webhook endpoint enable {WHE} --reason "it is deployed again"'))
 def enable(id_: Id, reason: Why = "", config: Config = CONFIG, as_json: AsJson = False) -> None:
     """Takes up an endpoint that was removed, or that answered 410 Gone. It gets the events from now on; what it missed
     comes by a replay.

@@ -79,23 +79,28 @@ async def tell(*, invoices: int, exit_when_settled: bool, anvil: str | None) -> 
                 console.print(
                     f"settler runs on SQLite, its API on {address}; final is what {FINAL_AFTER_BLOCKS} blocks stand on"
                 )
-                is_settled = await _play(console, node, token, api, invoices)
+                is_settled = await _play(console, node, token, api, address, invoices)
                 if not is_settled:
                     console.print(f"not all invoices were settled within {PATIENCE_S:.0f} s")
                     return 1
                 console.print(f"all {invoices} invoices are settled")
                 console.print(f"  API      {address}/v1/invoices   {address}/v1/settlements", soft_wrap=True)
                 console.print(f"  metrics  {address}/metrics   health  {address}/readyz", soft_wrap=True)
-                console.print("  docs     README.md, DECISIONS.md")
+                console.print(f"  docs     {address}/docs   README.md, docs/", soft_wrap=True)
+                console.print(f"  operate  {address}/ops", soft_wrap=True)
                 if not exit_when_settled:
                     console.print("it keeps running; Ctrl-C ends it and everything it started")
                     await stop.wait()
     return 0
 
 
-async def _play(console: Console, node: Anvil, token: Address, api: aiohttp.ClientSession, count: int) -> bool:
+async def _play(
+    console: Console, node: Anvil, token: Address, api: aiohttp.ClientSession, address: str, count: int
+) -> bool:
     """Makes the invoices, pays them, shows what the API says until all are settled. Whether they were in time."""
     made = [await _create(api, number, KINDS[number % len(KINDS)]) for number in range(count)]
+    for invoice in made:
+        console.print(f"  pay page {address}{invoice['pay_path']}", soft_wrap=True, highlight=False)
     with Screen(console) as screen:
         payers = asyncio.create_task(_pay_all(screen, node, token, made), name="demo payers")
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from typing import Any
@@ -11,6 +12,7 @@ import aiohttp
 from aiohttp.test_utils import TestClient
 
 OWN_SITE = {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Dest": "document"}
+MAX_STEPS = 5
 _VOID = {"area", "base", "br", "col", "hr", "img", "input", "link", "meta", "source", "wbr"}
 
 
@@ -129,7 +131,8 @@ class Browser:
         data: dict[str, str] | None = None,
     ) -> aiohttp.ClientResponse:
         """Follows redirections; the last answer must be of `status`."""
-        for _ in range(5):
+        for step in itertools.count(1):
+            assert step <= MAX_STEPS, f"{path} leads round in a circle"
             self.client.session.cookie_jar.clear()
             sent = {**self.headers, **(headers or {})}
             if self.cookies:
@@ -137,13 +140,14 @@ class Browser:
             async with self.client.request(method, path, headers=sent, data=data, allow_redirects=False) as response:
                 self.raw = await response.text()
             self._keep(response)
-            if response.status not in {303, 308}:
-                break
-            method, data, path = "GET", None, urljoin(path, response.headers["Location"])
-        assert response.status == status, (response.status, self.raw)
-        self.address = path
-        self.html = Html(self.raw)
-        return response
+            if response.status in {303, 308}:
+                method, data, path = "GET", None, urljoin(path, response.headers["Location"])
+                continue
+            assert response.status == status, (response.status, self.raw)
+            self.address = path
+            self.html = Html(self.raw)
+            return response
+        raise AssertionError("unreachable: counting never ends")
 
     def _keep(self, response: aiohttp.ClientResponse) -> None:
         for name, morsel in response.cookies.items():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,22 +12,49 @@ import pytest
 from settler.api.app import ROUTES as API_ROUTES
 from settler.api.pages import ops, ops_actions
 from settler.domain.invoices import Allocation
-from settler.storage import holds, idempotency, webhooks
+from settler.storage import holds, schema, webhooks
 from settler.storage.api_keys import Scope
-from tests.api.conftest import Api, Start
+from tests.api.conftest import Api, Start, invoice
 from tests.api.ops_browser import Browser
-from tests.api.ops_world import Shop, add_endpoint, bury_oldest, full_shop, stands, status_of
-from tests.stages.test_operating import actions, of_usdc
+from tests.api.ops_world import Shop, add_endpoint, build_shop, bury_oldest, full_shop, seen, stands, status_of
+from tests.stages.test_operating import actions
+from tests.support.db import BOTH
 from tests.support.dump import audit
 from tests.support.world import World
 
 TYPED = "the customer wrote, <b>twice</b>"
-SOME_ID = "01kdy021000000000000000009"
+SOME_ID = "0" * 26
+
+
+@pytest.fixture(scope="module")
+def filled(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Shop]:
+    """A database with a shop in it, to be copied."""
+    path = tmp_path_factory.mktemp("ops") / "shop.db"
+    shutil.copy(sqlite_template, path)
+    return path, build_shop(f"sqlite:///{path}")
 
 
 @pytest.fixture
-async def shop(api: Api) -> Shop:
-    return await full_shop(api)
+def db_url(request: pytest.FixtureRequest, filled: tuple[Path, Shop], tmp_path: Path) -> str:
+    """SQLite's, with the shop in it; of a test that asks for both, PostgreSQL's as well."""
+    if getattr(request, "param", "sqlite") == "postgres":
+        url: str = request.getfixturevalue("postgres_db_url")
+        return url
+    shutil.copy(filled[0], tmp_path / "shop.db")
+    return f"sqlite:///{tmp_path / 'shop.db'}"
+
+
+@pytest.fixture
+async def shop(api: Api, filled: tuple[Path, Shop]) -> Shop:
+    return filled[1] if api.db.dialect == "sqlite" else await full_shop(api.db)
+
+
+@pytest.fixture
+def world(api: Api, shop: Shop) -> World:
+    return seen(api.db)
+
+
+on_both = pytest.mark.parametrize("db_url", BOTH, indirect=True)
 
 
 @pytest.fixture
@@ -51,75 +80,78 @@ async def settled_count(api: Api) -> float:
 # Each of them
 
 
-async def test_assign__settles_and_is_in_the_audit_log(browser: Browser, api: Api, shop: Shop, db_url: str) -> None:
+@on_both
+async def test_assign__settles_and_is_in_the_audit_log(
+    browser: Browser, api: Api, shop: Shop, db_url: str, world: World
+) -> None:
     await browser.open(f"/ops/transfers/{shop.money.id}")
     html = await browser.send("/assign", invoice_id=f" {shop.open_invoice.id} ", reason=TYPED)
     assert browser.path == f"/ops/transfers/{shop.money.id}"
     assert "and the invoice is settled" in html.text
     assert html.actions() == ["logout"]
-    assert await shop.world.status(shop.open_invoice) == "settled"
-    assert (await actions(shop.world))[-1] == ("transfer.assign", shop.money.id, who(browser), TYPED)
+    assert await world.status(shop.open_invoice) == "settled"
+    assert (await actions(world))[-1] == ("transfer.assign", shop.money.id, who(browser), TYPED)
     assert await settled_count(api) == 1
     assert TYPED in html.text
     await audit(db_url)
 
 
 async def test_assign__too_little__waits(browser: Browser, api: Api, shop: Shop) -> None:
-    other = await shop.world.invoice("250")
+    other = await api.post("/v1/invoices", invoice(amount="250.00"))
     await browser.open(f"/ops/transfers/{shop.money.id}")
-    html = await browser.send("/assign", invoice_id=other.id, reason=TYPED)
+    html = await browser.send("/assign", invoice_id=other["id"], reason=TYPED)
     assert "counts for the invoice now" in html.text
-    assert await shop.world.status(other) == "pending"
+    assert (await api.get(f"/v1/invoices/{other['id']}"))["status"] == "pending"
     assert await settled_count(api) == 0
 
 
-async def test_dismiss__leaves_the_queue_and_may_be_assigned_still(browser: Browser, shop: Shop) -> None:
+async def test_dismiss__leaves_the_queue_and_may_be_assigned_still(browser: Browser, shop: Shop, world: World) -> None:
     await browser.open(f"/ops/transfers/{shop.money.id}")
     html = await browser.send("/dismiss", reason=TYPED)
     assert "The transfer is dismissed" in html.text
     assert html.actions() == ["logout", "assign"]
-    assert (await shop.world.transfers())[0].allocation is Allocation.DISMISSED
-    assert (await actions(shop.world))[-1] == ("transfer.dismiss", shop.money.id, who(browser), TYPED)
+    assert (await world.transfers())[0].allocation is Allocation.DISMISSED
+    assert (await actions(world))[-1] == ("transfer.dismiss", shop.money.id, who(browser), TYPED)
     assert "100.00" not in (await browser.open("/ops/suspense")).text
     assert "100.00" in (await browser.open("/ops/suspense?show=dismissed")).text
 
 
-async def test_hold__stops_the_invoice(browser: Browser, api: Api, shop: Shop) -> None:
+async def test_hold__stops_the_invoice(browser: Browser, api: Api, shop: Shop, world: World) -> None:
     await browser.open(f"/ops/invoices/{shop.open_invoice.id}")
     html = await browser.send("/hold", reason=TYPED)
     assert "The invoice is on hold" in html.text
     async with api.db.read() as conn:
         (placed,) = await holds.of_invoice(conn, shop.open_invoice.id)
     assert (placed.stands, placed.stop.detail, placed.held_by) == (True, TYPED, who(browser))
-    assert (await actions(shop.world))[-1] == ("hold.place", placed.id, who(browser), TYPED)
+    assert (await actions(world))[-1] == ("hold.place", placed.id, who(browser), TYPED)
 
 
-async def test_release__lets_it_settle(browser: Browser, api: Api, shop: Shop, db_url: str) -> None:
+async def test_release__lets_it_settle(browser: Browser, api: Api, shop: Shop, db_url: str, world: World) -> None:
     await browser.open(f"/ops/holds/{shop.hold.id}")
     html = await browser.send("/release", reason=TYPED)
     assert "The hold is released, and its invoice is settled" in html.text
-    assert not await stands(api, shop.hold)
-    assert await shop.world.status(shop.held) == "settled"
-    assert (await actions(shop.world))[-1] == ("hold.release", shop.hold.id, who(browser), TYPED)
+    assert not await stands(api.db, shop.hold)
+    assert await world.status(shop.held) == "settled"
+    assert (await actions(world))[-1] == ("hold.release", shop.hold.id, who(browser), TYPED)
     assert await settled_count(api) == 1
     await audit(db_url)
 
 
-async def test_mark__settles_with_what_there_is(browser: Browser, shop: Shop) -> None:
+async def test_mark__settles_with_what_there_is(browser: Browser, shop: Shop, world: World) -> None:
     await browser.open(f"/ops/invoices/{shop.open_invoice.id}")
     html = await browser.send("/mark", reason=TYPED)
     assert "The invoice is marked as settled" in html.text
-    assert await shop.world.status(shop.open_invoice) == "settled"
-    assert (await actions(shop.world))[-1] == ("invoice.mark", shop.open_invoice.id, who(browser), TYPED)
+    assert await world.status(shop.open_invoice) == "settled"
+    assert (await actions(world))[-1] == ("invoice.mark", shop.open_invoice.id, who(browser), TYPED)
 
 
-async def test_cancel__wants_no_reason(browser: Browser, shop: Shop) -> None:
+async def test_cancel__wants_no_reason(browser: Browser, shop: Shop, world: World) -> None:
     await browser.open(f"/ops/invoices/{shop.open_invoice.id}")
     html = await browser.send("/cancel")
     assert "The invoice is canceled" in html.text
     assert html.actions() == ["logout"]
-    assert await shop.world.status(shop.open_invoice) == "canceled"
-    assert (await actions(shop.world))[-1] == ("invoice.cancel", shop.open_invoice.id, who(browser), "")
+    assert await world.status(shop.open_invoice) == "canceled"
+    assert (await actions(world))[-1] == ("invoice.cancel", shop.open_invoice.id, who(browser), "")
 
 
 async def test_retry__makes_a_dead_letter_due(browser: Browser, api: Api, shop: Shop) -> None:
@@ -128,25 +160,25 @@ async def test_retry__makes_a_dead_letter_due(browser: Browser, api: Api, shop: 
     assert browser.path == "/ops/dead-letters"
     assert "The delivery is due now" in html.text
     assert "None: every endpoint has all its events" in html.text
-    assert await status_of(api, shop.dead) == "pending"
+    assert await status_of(api.db, shop.dead) == "pending"
 
 
 async def test_replay__sends_all_of_one_endpoint_again(browser: Browser, api: Api, shop: Shop) -> None:
-    second = await bury_oldest(api, shop.endpoint)
-    other = await add_endpoint(api, "whe_01kdvdnnq000000000000000h3")
-    await of_usdc(shop.world)
-    theirs = await bury_oldest(api, other)
+    second = await bury_oldest(api.db, shop.endpoint)
+    other = await add_endpoint(api.db, "whe_01kdvdnnq000000000000000h3")
+    await api.post("/v1/invoices", invoice())
+    theirs = await bury_oldest(api.db, other)
     await browser.open(f"/ops/dead-letters?endpoint_id={shop.endpoint}")
     html = await browser.send("/replay")
     assert "dead letters are due now" in html.text
-    assert [await status_of(api, id_) for id_ in (shop.dead, second, theirs)] == ["pending", "pending", "dead"]
+    assert [await status_of(api.db, id_) for id_ in (shop.dead, second, theirs)] == ["pending", "pending", "dead"]
 
 
 # Refused
 
 
 @pytest.mark.parametrize(
-    ("invoice", "status", "said"),
+    ("given", "status", "said"),
     [
         ("settled", 409, "is settled; choose one that is still open"),
         (f"inv_{SOME_ID}", 404, f"there is no invoice inv_{SOME_ID}"),
@@ -155,17 +187,17 @@ async def test_replay__sends_all_of_one_endpoint_again(browser: Browser, api: Ap
     ],
 )
 async def test_refused__says_why_beside_the_form_and_keeps_what_was_typed(
-    browser: Browser, shop: Shop, invoice: str, status: int, said: str
+    browser: Browser, shop: Shop, given: str, status: int, said: str, world: World
 ) -> None:
-    typed = shop.settled.id if invoice == "settled" else invoice
-    before = await actions(shop.world)
+    typed = shop.settled.id if given == "settled" else given
+    before = await actions(world)
     await browser.open(f"/ops/transfers/{shop.money.id}")
     html = await browser.send("/assign", invoice_id=typed, reason=TYPED, status=status)
     assert said in html.text
     form = html.form("/assign")
     assert (form.fields["invoice_id"], form.fields["reason"]) == (typed, TYPED)
     assert html.form("/dismiss").fields["reason"] == ""
-    assert await actions(shop.world) == before
+    assert await actions(world) == before
     html = await browser.send("/assign", invoice_id=shop.open_invoice.id)
     assert "the invoice is settled" in html.text
 
@@ -193,29 +225,32 @@ async def test_refused__the_endpoint_is_disabled__shows_the_list_with_the_reason
     html = await browser.send("/retry", status=409)
     assert "is disabled; enable it to send there" in html.text
     assert html.actions() == ["logout"]
-    assert await status_of(api, shop.dead) == "dead"
+    assert await status_of(api.db, shop.dead) == "dead"
 
 
 # Sent twice
 
 
-async def test_sent_twice__has_its_effect_once_and_says_the_same(browser: Browser, api: Api, shop: Shop) -> None:
+async def test_sent_twice__has_its_effect_once_and_says_the_same(
+    browser: Browser, api: Api, shop: Shop, world: World
+) -> None:
     form = await browser.open(f"/ops/transfers/{shop.money.id}")
     first = await browser.send("/assign", invoice_id=shop.open_invoice.id, reason=TYPED)
-    did = await actions(shop.world)
+    did = await actions(world)
     browser.html = form
     again = await browser.send("/assign", invoice_id=shop.open_invoice.id, reason=TYPED)
     assert again.text == first.text
-    assert await actions(shop.world) == did
+    assert await actions(world) == did
     assert await settled_count(api) == 1
 
 
-async def test_sent_twice__at_once__has_its_effect_once(browser: Browser, api: Api, shop: Shop) -> None:
+@on_both
+async def test_sent_twice__at_once__has_its_effect_once(browser: Browser, api: Api, shop: Shop, world: World) -> None:
     form = await browser.open(f"/ops/holds/{shop.hold.id}")
     others = [Browser(api.client, cookies=dict(browser.cookies), html=form) for _ in range(8)]
     shown = await asyncio.gather(*(other.send("/release", reason=TYPED) for other in others))
     assert {"The hold is released, and its invoice is settled" in html.text for html in shown} == {True}
-    assert [action for action, _, _, _ in await actions(shop.world)].count("hold.release") == 1
+    assert [action for action, _, _, _ in await actions(world)].count("hold.release") == 1
     assert await settled_count(api) == 1
 
 
@@ -245,13 +280,13 @@ async def test_sent__without_a_name_of_its_own__is_carried_out(browser: Browser,
     assert "The transfer is dismissed" in html.text
 
 
-async def test_refused__takes_no_name(browser: Browser, api: Api, shop: Shop) -> None:
+async def test_refused__takes_no_name(browser: Browser, world: World, shop: Shop) -> None:
     """A form that was refused has had no effect: sent again as it was, it is looked at anew."""
-    form = await browser.open(f"/ops/transfers/{shop.money.id}")
+    await browser.open(f"/ops/transfers/{shop.money.id}")
     await browser.send("/assign", invoice_id=shop.settled.id, reason=TYPED, status=409)
-    claim = idempotency.Claim(scope="x", key=form.form("/assign").fields["once"], request_hash=bytes(32))
-    async with api.db.write() as conn:
-        assert await idempotency.claim(conn, claim, now=api.clock.now()) is None
+    assert await world.count(schema.idempotency_keys) == 0
+    await browser.send("/assign", invoice_id=shop.open_invoice.id)
+    assert await world.count(schema.idempotency_keys) == 1
 
 
 # Who may
@@ -288,11 +323,11 @@ async def test_scopes__are_those_of_the_api() -> None:
     ],
 )
 async def test_a_key_without_the_scope__sees_no_button_and_its_form_is_403(
-    api: Api, shop: Shop, scopes: list[Scope], shown: dict[str, list[str]]
+    api: Api, shop: Shop, scopes: list[Scope], shown: dict[str, list[str]], world: World
 ) -> None:
     browser = Browser(api.client)
     await browser.log_in(await api.key_for(*scopes))
-    before = await actions(shop.world)
+    before = await actions(world)
     paths = {
         "invoice": f"/ops/invoices/{shop.open_invoice.id}",
         "transfer": f"/ops/transfers/{shop.money.id}",
@@ -313,14 +348,14 @@ async def test_a_key_without_the_scope__sees_no_button_and_its_form_is_403(
             if scope not in scopes:
                 await browser.request("POST", f"{path}/{action}", data={"form_mark": mark, "reason": TYPED}, status=403)
                 assert f"needs a key with scope {scope}" in browser.html.text
-    assert await actions(shop.world) == before
+    assert await actions(world) == before
 
 
-async def test_a_merchant_s_key__sees_and_decides_about_its_own_alone(api: Api, shop: Shop) -> None:
+async def test_a_merchant_s_key__sees_and_decides_about_its_own_alone(api: Api, shop: Shop, world: World) -> None:
     theirs = Browser(api.client)
     await theirs.log_in(await api.key_for(*Scope, merchant="acme"))
     mark = theirs.html.form("/logout").fields["form_mark"]
-    before = await actions(shop.world)
+    before = await actions(world)
     for path, forms in (
         (f"/ops/invoices/{shop.open_invoice.id}", ("cancel", "mark", "hold")),
         (f"/ops/transfers/{shop.money.id}", ("assign", "dismiss")),
@@ -332,20 +367,20 @@ async def test_a_merchant_s_key__sees_and_decides_about_its_own_alone(api: Api, 
             await theirs.request("POST", f"{path}/{form}", data=fields, status=404)
     await theirs.request("POST", f"/ops/dead-letters/{shop.dead}/retry", data={"form_mark": mark}, status=404)
     await theirs.request("POST", f"/ops/endpoints/{shop.endpoint}/replay", data={"form_mark": mark}, status=404)
-    assert await actions(shop.world) == before
-    assert await status_of(api, shop.dead) == "dead"
+    assert await actions(world) == before
+    assert await status_of(api.db, shop.dead) == "dead"
 
 
-async def test_no_keys__anonymous_decides_by_forms_of_this_process(start: Start) -> None:
+async def test_no_keys__anonymous_decides_by_forms_of_this_process(start: Start, filled: tuple[Path, Shop]) -> None:
     api = await start(auth="none")
-    world = await World.on(api.db)
-    invoice = await of_usdc(world)
+    path = f"/ops/invoices/{filled[1].open_invoice.id}"
     browser = Browser(api.client)
-    await browser.open(f"/ops/invoices/{invoice.id}")
+    await browser.open(path)
     await browser.send("/mark", reason=TYPED, form_mark="x", status=403)
-    await browser.open(f"/ops/invoices/{invoice.id}")
+    await browser.open(path)
     await browser.send("/mark", reason=TYPED)
-    assert (await actions(world))[-1] == ("invoice.mark", invoice.id, "anonymous", TYPED)
+    marked = ("invoice.mark", filled[1].open_invoice.id, "anonymous", TYPED)
+    assert (await actions(seen(api.db)))[-1] == marked
 
 
 async def test_api_and_pages__share_their_decisions(browser: Browser, api: Api, shop: Shop) -> None:

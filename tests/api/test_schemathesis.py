@@ -61,7 +61,7 @@ SCHEMA = schemathesis.openapi.from_dict(DESCRIPTION, config=SchemathesisConfig()
 
 @SCHEMA.parametrize()
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
-def test_every_call__whatever_is_sent__is_answered_as_described(case: schemathesis.Case, api: Served) -> None:
+def test_every_call__whatever_is_sent__is_answered_as_described(case: schemathesis.Case[Any], api: Served) -> None:
     _with_what_is_there(case, api)
     answer = case.call_and_validate(
         base_url=api.url, checks=CHECKS, headers={"Authorization": f"Bearer {api.key}"}, timeout=20
@@ -69,7 +69,7 @@ def test_every_call__whatever_is_sent__is_answered_as_described(case: schemathes
     _seen[answer.status_code] += 1
 
 
-def _with_what_is_there(case: schemathesis.Case, api: Served) -> None:
+def _with_what_is_there(case: schemathesis.Case[Any], api: Served) -> None:
     """Half of the time an id of the path and the chain, token and invoice of a body are real ones."""
     turn = next(_turns)
     if turn % 2:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from settler.api.body import MAX_BODY_BYTES, read_json
 from settler.api.connections import WRITE_LEAST_BYTES, Bounds, Connections, Refused
@@ -305,6 +306,36 @@ async def test_body__dripped_in_chunks__is_408(monkeypatch: pytest.MonkeyPatch) 
         client = await server.client()
         client.send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n")
         assert (await client.answer()).problem["status"] == 408
+
+
+async def test_body__whose_second_chunk_is_broken__is_a_body_that_never_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """aiohttp does not tell who reads it; the bound on bodies ends it."""
+    monkeypatch.setattr("settler.api.body.BODY_TIMEOUT_S", 0.1)
+    async with serving() as server:
+        client = await server.client()
+        client.send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n")
+        await server.is_well()
+        client.send(b"zz\r\n}\r\n0\r\n\r\n")
+        assert (await client.answer()).problem["status"] == 408
+        await client.is_closed()
+
+
+async def test_body__hung_up_in_the_middle__is_no_error_of_ours(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever reached the port could fill the log with tracebacks, one for each connection."""
+    with capture_logs() as said:
+        async with serving() as server:
+            client = await server.client()
+            client.send(HEAD + b"Content-Length: 9\r\n\r\n{")
+            await server.is_well()
+            client.writer.transport.abort()
+
+            async def is_noticed() -> bool:
+                return "api.hung_up" in [line["event"] for line in said]
+
+            await _until(is_noticed)
+            await server.is_well()
+    assert {line["log_level"] for line in said} == {"debug"}
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize(

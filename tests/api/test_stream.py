@@ -25,7 +25,7 @@ from settler.api import errors, listener, stream
 from settler.api.app import make_app
 from settler.api.stream import STREAMS, Streams
 from settler.clock import FakeClock
-from settler.domain.drafting import InvoiceDefaults
+from settler.domain.drafting import Catalog, InvoiceDefaults
 from settler.health import Health
 from settler.metrics import Metrics
 from settler.storage import api_keys, invoices, reading, schema
@@ -235,13 +235,13 @@ async def world(db: Database) -> World:
 
 
 @asynccontextmanager
-async def served(world: World) -> AsyncIterator[Site]:
+async def served(world: World, *, catalog: Catalog | None = None) -> AsyncIterator[Site]:
     """The world's database behind the API."""
     clock = HeldClock(NOW)
     app = make_app(
         db=world.db,
         clock=clock,
-        catalog=world.catalog(),
+        catalog=catalog or world.catalog(),
         defaults=InvoiceDefaults(),
         operator=world.operating,
         auth="none",
@@ -290,12 +290,11 @@ async def test_stream__payment_taken_back_by_a_reorg__is_told(world: World) -> N
     owed = await world.invoice("100")
     async with served(world) as site, site.listen(f"/v1/invoices/{owed.id}/stream") as events:
         await events.event()
-        world.pay(owed)
+        sent = world.pay(owed)
         world.mine()
         await world.watch()
         assert (await events.event())["status"] == "processing"
-        world.it.chain.reorg(1)
-        world.mine(empty_after=1)
+        world.it.chain.reorg(1, drop=[sent.hash], length=2)
         await world.watch()
         pending = await events.event()
         assert (pending["status"], [p["status"] for p in pending["payments"]]) == ("pending", ["orphaned"])

@@ -10,7 +10,7 @@ from settler.domain.invoices import Match
 from settler.storage.api_keys import Scope
 from tests.api import conftest as api_tests
 from tests.api.conftest import Api
-from tests.api.ops_world import Shop, add_endpoint, bury_oldest, full_shop, stands, status_of
+from tests.api.ops_world import Shop, add_endpoint, bury_oldest, full_shop, seen, stands, status_of
 from tests.browser.conftest import (
     DESKTOP,
     PHONE,
@@ -37,7 +37,7 @@ def db_url(sqlite_db_url: str) -> str:
 
 @pytest.fixture
 async def shop(api: Api) -> Shop:
-    shop = await full_shop(api)
+    shop = await full_shop(api.db)
     api.providers += [
         {"chain": "anvil", "provider": "node-a.example", "up": True, "state": "up", "reason": None, "head": 20,
          "latency_ms": 41},
@@ -73,7 +73,7 @@ async def test_a_day_at_ops__by_keyboard_alone(api: Api, shop: Shop, visit: Visi
     await page.keyboard.type("the customer wrote")
     await enter(page)
     await expect(page.get_by_role("status")).to_contain_text("the invoice is settled")
-    assert await shop.world.status(shop.open_invoice) == "settled"
+    assert await seen(api.db).status(shop.open_invoice) == "settled"
 
     await press_to(page, "Holds")
     await enter(page)
@@ -83,15 +83,15 @@ async def test_a_day_at_ops__by_keyboard_alone(api: Api, shop: Shop, visit: Visi
     await page.keyboard.type("the payer took it back")
     await enter(page)
     await expect(page.get_by_role("status")).to_contain_text("The hold is released")
-    assert not await stands(api, shop.hold)
-    assert await shop.world.status(shop.held) == "settled"
+    assert not await stands(api.db, shop.hold)
+    assert await seen(api.db).status(shop.held) == "settled"
 
     await press_to(page, "Dead letters")
     await enter(page)
     await press_to(page, "Send again")
     await enter(page)
     await expect(page.get_by_role("status")).to_contain_text("The delivery is due now")
-    assert await status_of(api, shop.dead) == "pending"
+    assert await status_of(api.db, shop.dead) == "pending"
 
     await press_to(page, "Log out")
     await enter(page)
@@ -124,7 +124,7 @@ async def test_overview__keeps_itself_up_to_date(api: Api, shop: Shop, visit: Vi
     await page.wait_for_url(at(api, "/ops"))
     await expect(page.get_by_role("link", name="in suspense")).to_contain_text("1")
     async with api.db.write() as conn:
-        await shop.world.operating.dismiss(conn, shop.money.id, shop.world.by())
+        await seen(api.db).operating.dismiss(conn, shop.money.id, seen(api.db).by())
     await page.clock.run_for(11_000)
     await expect(page.get_by_role("link", name="in suspense")).to_contain_text("0")
 
@@ -158,7 +158,7 @@ async def test_forged_forms_of_another_site__change_nothing(
         at(api, f"/ops/transfers/{shop.money.id}/dismiss"),
     )
     await expect(elsewhere.get_by_role("main")).to_contain_text("sent from another site")
-    assert (await shop.world.transfers())[0].allocation == "unmatched"
+    assert (await seen(api.db).transfers())[0].allocation == "unmatched"
 
 
 async def test_strangers_words__run_nothing_and_turn_nothing(api: Api, visit: Visit) -> None:
@@ -168,9 +168,9 @@ async def test_strangers_words__run_nothing_and_turn_nothing(api: Api, visit: Vi
     hostile = await world.invoice("100", options=[way], reference=HOSTILE[:190])
     async with api.db.write() as conn:
         hold = await world.operating.place_hold(conn, hostile.id, world.by(HOSTILE))
-    endpoint = await add_endpoint(api, "whe_01kdvdnnq000000000000000h2", url=f"https://shop.example/{HOSTILE}")
+    endpoint = await add_endpoint(api.db, "whe_01kdvdnnq000000000000000h2", url=f"https://shop.example/{HOSTILE}")
     await world.invoice("100", reference=LONG)
-    await bury_oldest(api, endpoint, error=HOSTILE)
+    await bury_oldest(api.db, endpoint, error=HOSTILE)
     page = await logged_in(api, visit, size=PHONE)
     for path in (
         "/ops/invoices",

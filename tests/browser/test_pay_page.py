@@ -186,7 +186,7 @@ async def test_page__strangers_words__are_shown_as_they_are_and_run_nothing(
         assert await page.locator("main img").count() == 1, f"{what}: the code and nothing else"
         assert not await scrolls_sideways(page), what
         assert "of-the-merchant" not in await page.content(), what
-    await shoot(page, "pay-long-word-phone")
+        await shoot(page, f"pay-strange-{what.replace(' ', '-')}-phone")
 
 
 async def test_page__its_time_runs_out__says_so_and_hides_the_address(shop: Shop, visit: Visit, shoot: Shoot) -> None:

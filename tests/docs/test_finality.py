@@ -47,6 +47,11 @@ def test_finality__every_main_net__has_its_tags_explained() -> None:
     assert {name for name in names if short.get(name, name) not in section} == set()
 
 
+def test_comparison__counts_the_main_nets() -> None:
+    count = sum(not chain.is_testnet for chain in registry.all_chains())
+    assert f"EVM chains, {count} main nets known" in page("comparison.md").text
+
+
 if __name__ == "__main__":
     path = DOCS / "finality.md"
     before, rest = path.read_text().split("| --- | --- | --- | --- | --- |\n", 1)

@@ -8,19 +8,24 @@ import re
 import shlex
 import tomllib
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from settler.clock import SystemClock
+from chains.errors import ChainError
+from settler.clock import FakeClock, SystemClock
 from settler.config import load
 from settler.config.reference import EXAMPLES
 from settler.domain.delivery import MAX_ATTEMPTS, RETRY_DELAYS_S
 from settler.domain.events import EventType
 from settler.domain.invoices import UnmatchedReason
 from settler.domain.settlement import HoldReason
+from settler.health import NO_ANSWER, Health
 from settler.metrics import Metrics
+from settler.stages.looking import TagUnusable
+from settler.stages.opening import Refused
 from tests.cli.tree import ALL, parse
 from tests.docs.pages import DOCS, PAGES, ROOT, Page, page
 from tests.support.wallet import XPUB
@@ -101,6 +106,40 @@ def test_runbook__every_metric_named__is_measured() -> None:
     named = set(re.findall(r"`(settler_[a-z_]+)", page("runbook.md").text))
     assert named
     assert named <= measured
+
+
+def test_runbook__every_reason_of_readyz__is_in_the_table() -> None:
+    table = page("runbook.md").text.split("## Not ready")[1].split("## Chain refused")[0]
+    clock = FakeClock(datetime(2026, 3, 1, tzinfo=UTC))
+    health = Health(clock)
+    for chain in ("new", "refused", "halted", "silent", "late", "stale"):
+        health.expect_chain(chain)
+    health.refused("refused", "x")
+    for chain in ("halted", "silent", "late", "stale"):
+        health.progressed(chain, lag_s=3_600 if chain == "late" else 0)
+    clock.advance(3_600)
+    for chain in ("halted", "silent", "late"):
+        health.progressed(chain, lag_s=3_600 if chain == "late" else 0)
+    health.halted("halted", "x")
+    health.provider_down("silent", f"{NO_ANSWER} (x)")
+    health.draining()
+    is_ready, reasons = health.ready()
+    assert not is_ready
+    assert len(reasons) == 7
+    for reason in reasons:
+        words = re.split(r"\d|\(|: x", reason["reason"])[0].strip()
+        assert f"| `{words}" in table, reason
+
+
+def test_runbook__every_outcome_of_a_tick__is_in_the_table() -> None:
+    table = page("runbook.md").text.split("## Stage failing")[1].split("##")[0]
+    assert issubclass(Refused, ChainError)
+    assert issubclass(TagUnusable, ChainError)
+    kinds = [ChainError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    labels = {kind.label for kind in kinds} | {"ok", "conflict", "storage", "bug"}
+    assert {label for label in labels if f"`{label}`" not in table} == set()
 
 
 def test_concepts__every_reason__is_explained() -> None:

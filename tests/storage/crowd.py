@@ -65,6 +65,7 @@ async def fill(conn: AsyncConnection) -> None:
     await _add(conn, schema.webhook_endpoints, [{"id": "whe_1", "types": ["invoice.created"]}])
     await _add(conn, schema.events, [_event(n) for n in everything])
     await _add(conn, schema.webhook_deliveries, [_delivery(n) for n in everything])
+    await _add(conn, schema.webhook_attempts, [{"delivery_id": f"dlv_{n:05}", "at": _at(n)} for n in everything])
     await _add(conn, schema.idempotency_keys, [{"key": str(n), "created_at": _at(n)} for n in everything])
     await _add(conn, schema.api_keys, [{"id": f"key_{n}", "key_hash": tx_hash(n)} for n in done])
     await _add(conn, schema.ledger_entries, [{"id": f"led_{n}", "ref": transfer_id(n)} for n in done])

@@ -10,13 +10,15 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chains.model import Address, BaseUnits, BlockNumber, BlockSpan, ChainId, TransferIdentity, TxHash
+from settler.domain.delivery import DeliveryId, DeliveryStatus, EndpointId
 from settler.domain.ids import InvoiceId, SettlementId, TransferId
 from settler.domain.invoices import InvoiceStatus
 from settler.domain.ledger import EntryKind
@@ -47,6 +49,7 @@ CHAIN = ChainId(crowd.CHAIN_ID)
 INVOICES = [InvoiceId(crowd.invoice_id(n)) for n in (7, crowd.DONE + 1)]
 TRANSFERS = [TransferId(crowd.transfer_id(n)) for n in (7, 8)]
 SETTLEMENTS = [SettlementId(crowd.settlement_id(n)) for n in (7, 8)]
+REPLAY = webhooks.Replay(since=None, until=crowd.NOW)
 SMALL = {"chains", "tokens", "webhook_endpoints", "reversals", "alembic_version", "operator_actions"}
 """Some dozens of rows at most, or, the last, only its newest row is asked for."""
 PARTIAL = {
@@ -97,6 +100,8 @@ VERBS: dict[str, Verb] = {
     "invoices.find by reference": lambda c: invoices.find(c, reference="order 7"),
     "invoices.find by merchant": lambda c: invoices.find(c, merchant="merchant 3", before=INVOICES[1]),
     "invoices.find by status": lambda c: invoices.find(c, status=InvoiceStatus.PENDING),
+    "invoices.fingerprints": lambda c: invoices.fingerprints(c, INVOICES),
+    "invoices.get_by_pay_token": lambda c: invoices.get_by_pay_token(c, "0" * 26),
     "invoices.get_many": lambda c: invoices.get_many(c, INVOICES, lock=True),
     "invoices.merchants": lambda c: invoices.merchants(c, INVOICES),
     "invoices.left_unfinished": lambda c: invoices.left_unfinished(c, None, 100),
@@ -117,10 +122,26 @@ VERBS: dict[str, Verb] = {
     "transfers.of_invoices": lambda c: transfers.of_invoices(c, INVOICES),
     "transfers.oldest_unsettled": transfers.oldest_unsettled,
     "transfers.unmatched_counts": transfers.unmatched_counts,
+    "webhooks.attempts_of": lambda c: webhooks.attempts_of(c, DeliveryId("dlv_00007"), limit=10),
     "webhooks.bury": lambda c: webhooks.bury(c, 100),
     "webhooks.claim_due": lambda c: webhooks.claim_due(c, crowd.NOW, per_endpoint=2, limit=10, lease_s=30),
     "webhooks.fan_out": lambda c: webhooks.fan_out(c, crowd.NOW, 100),
+    "webhooks.find_deliveries that are dead": lambda c: webhooks.find_deliveries(c, status=DeliveryStatus.DEAD),
+    "webhooks.forget_attempts": lambda c: webhooks.forget_attempts(c, crowd.NOW.replace(year=2020), limit=10),
     "webhooks.outbox_stats": lambda c: webhooks.outbox_stats(c, crowd.NOW),
+    "webhooks.replay of an hour": lambda c: webhooks.replay(
+        c, replace(REPLAY, since=crowd.NOW - timedelta(hours=1)), crowd.NOW, after=None, limit=10
+    ),
+    "webhooks.replay of an hour to one": lambda c: webhooks.replay(
+        c,
+        replace(REPLAY, since=crowd.NOW - timedelta(hours=1), endpoint_id=EndpointId("whe_1")),
+        crowd.NOW,
+        after=None,
+        limit=10,
+    ),
+    "webhooks.replay of the dead": lambda c: webhooks.replay(
+        c, replace(REPLAY, is_dead_only=True), crowd.NOW, after=None, limit=10
+    ),
 }
 
 

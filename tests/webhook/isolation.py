@@ -1,9 +1,9 @@
 """What one endpoint that hangs costs the others: `python -m tests.webhook.isolation [--endpoints 50] [--events 100]`.
 
-Runs the real dispatch stage and sender, ticking as the daemon does, over SQLite in a temporary folder against receivers on 127.0.0.1, first with all
-endpoints well, then with one that accepts and never answers. Latency: from the event's commit to the arrival of its
-webhook, of the endpoints that are well. Figures of this machine, not a test: whether anything waits at all is asserted,
-by the order of happenings, in tests/stages/test_dispatch.py.
+Runs the real dispatch stage and sender, ticking as the daemon does, over SQLite in a temporary folder against receivers
+on 127.0.0.1: first with all endpoints well, then with one that accepts and never answers. Latency: from the event's
+commit to the arrival of its webhook, of the endpoints that are well. Figures of this machine, not a test: whether
+anything waits at all is asserted, by the order of happenings, in tests/stages/test_dispatch.py.
 """
 
 from __future__ import annotations

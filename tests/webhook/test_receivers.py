@@ -20,6 +20,7 @@ from chains.model import Address, BlockNumber
 from settler.clock import FakeClock
 from settler.domain.delivery import Endpoint, Reply
 from settler.domain.events import Event, EventType, event
+from settler.domain.ids import SettlementId
 from settler.domain.invoices import Invoice, InvoiceStatus
 from settler.domain.views import Json, Render, invoice_view
 from settler.stages.dispatch import Dispatch
@@ -46,7 +47,7 @@ RENDER = Render(
 
 def _invoice(reference: str, **changes: Any) -> Invoice:
     made = samples.an_invoice(reference=reference, status=InvoiceStatus.SETTLED, version=4, **changes)
-    return replace(made, settled_at=samples.EXPIRES, settlement_id="stl_" + "3" * 26)
+    return replace(made, settled_at=samples.EXPIRES, settlement_id=SettlementId("stl_" + "3" * 26))
 
 
 def _order(invoice: Invoice) -> Json:
@@ -236,7 +237,11 @@ async def test_old_timestamp__is_refused(sqlite_db: Database, receiver: Running)
 async def test_rotated_secret__is_taken_for_the_overlap_and_no_longer(sqlite_db: Database, receiver: Running) -> None:
     """The receiver still has the secret before."""
     now = datetime.now(UTC)
-    rotated = {"secret": OLD_SECRET, "previous_secret": SECRET, "previous_secret_until": now + timedelta(seconds=90)}
+    rotated: dict[str, Any] = {
+        "secret": OLD_SECRET,
+        "previous_secret": SECRET,
+        "previous_secret_until": now + timedelta(seconds=90),
+    }
     settled = _event(INVOICES["rotated"])
     reversed_ = _event(INVOICES["rotated"], EventType.INVOICE_REVERSED, version=5, status="reversed")
     assert await _sent(sqlite_db, receiver, settled, at=now, **rotated) == (["ship rotated"], [204])

@@ -18,7 +18,6 @@ from urllib.parse import quote
 import structlog
 from aiohttp import web
 
-from settler.api.addresses import caller_address
 from settler.api.auth import MAX_KEY_CHARS, Caller, caller_of, everybody
 from settler.api.call import Services
 from settler.api.errors import Problem
@@ -132,7 +131,7 @@ class Door:
 
     def _bound(self, request: web.Request) -> None:
         """Counts an attempt. Raises `Problem` 429."""
-        waits = (self._of_address.take(caller_address(request.remote, [], ())), self._of_all.take(""))
+        waits = (self._of_address.take(self._services.limits.address_of(request)), self._of_all.take(""))
         wait_s = max((wait_s for wait_s in waits if wait_s is not None), default=None)
         if wait_s is not None:
             seconds = math.ceil(wait_s)

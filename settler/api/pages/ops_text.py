@@ -38,6 +38,9 @@ DONE: Mapping[str, str] = {
 MAX_CHARS = 10_000
 """Of one value; nothing that is stored is longer but by a mistake."""
 
+MANY = 100
+"""Payments or holds shown of one invoice: whoever likes can send it a thousand grains of dust."""
+
 _TONES: Mapping[str, str] = {
     "settled": "good",
     "final": "good",

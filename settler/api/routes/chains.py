@@ -17,6 +17,7 @@ from settler.storage.api_keys import Scope
 
 
 async def list_chains(call: Call) -> web.StreamResponse:
+    """All of them; `providers` as the process that answers sees them."""
     call.query(NoQuery)
     async with call.services.db.read() as conn:
         states = await chains.all_states(conn)

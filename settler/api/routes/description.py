@@ -21,5 +21,5 @@ def add_routes(app: web.Application, routes: tuple[Route, ...]) -> None:
 
 @cache
 def _text(routes: tuple[Route, ...]) -> str:
-    """Made when it is first asked for: it takes some tenths of a second, and is the same as long as the process runs."""
+    """Made when it is first asked for: it takes some tenths of a second, and stays the same."""
     return json.dumps(document(routes), ensure_ascii=False, separators=(",", ":"))

@@ -42,6 +42,7 @@ async def list_holds(call: Call) -> web.StreamResponse:
 
 
 async def show_hold(call: Call) -> web.StreamResponse:
+    """Also one that was released, with who did and why."""
     call.query(NoQuery)
     async with call.services.db.read() as conn:
         return ok(await _view(conn, await deciding.seen_hold(call, conn)))

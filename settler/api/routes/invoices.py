@@ -27,6 +27,7 @@ from settler.storage.api_keys import Scope
 
 
 async def create_invoice(call: Call) -> web.StreamResponse:
+    """Each option is one way to pay it; what arrives on any of them counts. The addresses are watched from now on."""
     call.query(NoQuery)
     services = call.services
 
@@ -54,6 +55,7 @@ async def create_invoice(call: Call) -> web.StreamResponse:
 
 
 async def list_invoices(call: Call) -> web.StreamResponse:
+    """Newest first."""
     query = call.query(InvoiceQuery)
     async with call.services.db.read() as conn:
         found = await invoices.find(
@@ -70,12 +72,14 @@ async def list_invoices(call: Call) -> web.StreamResponse:
 
 
 async def show_invoice(call: Call) -> web.StreamResponse:
+    """As it stands now, with its payments. To be told of changes, follow it or add an endpoint."""
     call.query(NoQuery)
     async with call.services.db.read() as conn:
         return ok(await _view(conn, await deciding.seen_invoice(call, conn)))
 
 
 async def cancel_invoice(call: Call) -> web.StreamResponse:
+    """Only while it is pending. What is paid to it from then on goes to suspense."""
     call.query(NoQuery)
 
     async def effect(conn: AsyncConnection, body: InvoiceCancel) -> Answer:
@@ -85,7 +89,7 @@ async def cancel_invoice(call: Call) -> web.StreamResponse:
 
 
 async def mark_invoice(call: Call) -> web.StreamResponse:
-    """An operator's word that it is paid, or as good as."""
+    """An operator's word that it is paid, or as good as, with whatever came. The audit log keeps who and why."""
     call.query(NoQuery)
     settled: list[Settlement] = []
 

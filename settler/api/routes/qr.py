@@ -41,12 +41,14 @@ class CodeQuery(BaseModel):
 
     option: Annotated[
         int,
-        BeforeValidator(_plain_integer, json_schema_input_type=int),
-        Field(ge=0, lt=MAX_OPTIONS, description="Which way to pay, counted from 0"),
+        Field(ge=0, lt=MAX_OPTIONS),
+        BeforeValidator(_plain_integer, json_schema_input_type=Annotated[int, Field(ge=0, lt=MAX_OPTIONS)]),
+        Field(description="Which way to pay, counted from 0"),
     ] = 0
 
 
 async def show_code(call: Call) -> web.StreamResponse:
+    """The `uri` of an option as a QR code, in SVG of any size: black on white, with a quiet zone."""
     query = call.query(CodeQuery)
     id_ = InvoiceId(call.id("inv", "invoice"))
     async with call.services.db.read() as conn:

@@ -22,6 +22,7 @@ from settler.storage.api_keys import Scope
 
 
 async def list_settlements(call: Call) -> web.StreamResponse:
+    """Newest first, reversed ones too."""
     query = call.query(SettlementQuery)
     async with call.services.db.read() as conn:
         found = await settlements.find(
@@ -36,6 +37,7 @@ async def list_settlements(call: Call) -> web.StreamResponse:
 
 
 async def show_settlement(call: Call) -> web.StreamResponse:
+    """With its payments, the rules it was settled by, and its reversal if the chain undid it."""
     call.query(NoQuery)
     async with call.services.db.read() as conn:
         settlement = await _seen(call, conn)
@@ -43,6 +45,9 @@ async def show_settlement(call: Call) -> web.StreamResponse:
 
 
 async def show_evidence(call: Call) -> web.StreamResponse:
+    """Who gave each payment's log, and the proof of it where the chain is proven; to be checked without us by
+    `settler settlement verify`.
+    """
     call.query(NoQuery)
     async with call.services.db.read() as conn:
         settlement = await _seen(call, conn)

@@ -29,6 +29,7 @@ _CAIP2 = re.compile(r"eip155:([1-9][0-9]{0,17})", re.ASCII)
 
 
 async def list_transfers(call: Call) -> web.StreamResponse:
+    """Newest first. `allocation=unmatched` is the suspense queue."""
     query = call.query(TransferQuery)
     merchant = call.caller.merchant_seen(query.merchant)
     async with call.services.db.read() as conn:
@@ -47,6 +48,7 @@ async def list_transfers(call: Call) -> web.StreamResponse:
 
 
 async def show_transfer(call: Call) -> web.StreamResponse:
+    """Where it stands in the chain, what it pays, and how that was found."""
     call.query(NoQuery)
     async with call.services.db.read() as conn:
         return ok(await _view(conn, await deciding.seen_transfer(call, conn)))
