@@ -7,7 +7,11 @@ nothing; every answer about several rows is one read transaction, every change o
 What does not belong here: what an invoice may be (`settler.domain.drafting`), what objects look like
 (`settler.domain.views`), statements (`settler.storage`).
 
-    app          make_app, serve
+    app          make_app
+    server       serve: the HTTP server under it, and what is no HTTP
+    connections  how many there may be, and how slow
+    limits       how often a caller may ask; `addresses`: who asks, by IP address
+    observed     each request's id and span
     call         one request with its caller and the collaborators; who may call what
     auth         API keys and their scopes
     body         a bounded, strict reading of JSON

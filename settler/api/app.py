@@ -16,9 +16,10 @@ from settler.api.observed import observing, show_id
 from settler.api.pages import reference
 from settler.api.route import Route
 from settler.api.routes import chains, description, events, holds, invoices, qr, settlements, transfers, webhooks
-from settler.api.routes import stream as streams
+from settler.api.routes import stream as stream_route
 from settler.api.routes.probes import Probes
 from settler.api.server import protect
+from settler.api.stream import DEFAULT_BOUNDS, StreamBounds
 from settler.clock import Clock
 from settler.domain.deposits import POOL_ONLY, DepositPolicy
 from settler.domain.drafting import Catalog, InvoiceDefaults
@@ -31,7 +32,7 @@ from settler.tracing import SILENT, Tracer
 ROUTES: tuple[Route, ...] = (
     *invoices.ROUTES,
     *qr.ROUTES,
-    *streams.ROUTES,
+    *stream_route.ROUTES,
     *transfers.ROUTES,
     *holds.ROUTES,
     *settlements.ROUTES,
@@ -59,6 +60,7 @@ def make_app(
     key_uses: KeyUses | None = None,
     limits: Limits = NO_LIMITS,
     tracer: Tracer = SILENT,
+    streams: StreamBounds = DEFAULT_BOUNDS,
 ) -> web.Application:
     """The API over an open, migrated database. Starts nothing and closes nothing of what it is given.
 
@@ -95,7 +97,7 @@ def make_app(
     app.router.add_get("/livez", probes.livez)
     app.router.add_get("/readyz", probes.readyz)
     app.router.add_get("/metrics", probes.metrics)
-    stream.attach(app, services)
+    stream.attach(app, services, streams)
     pages.attach(app, services)
     app.on_response_prepare.extend((protect, show_id, show_standing))
     return app

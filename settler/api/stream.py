@@ -22,7 +22,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from socket import SO_SNDBUF, SOL_SOCKET
-from typing import Any
+from typing import Any, Self
 
 import structlog
 from aiohttp import web
@@ -48,15 +48,8 @@ RETRY_SPREAD_MS = 3_000
 SEND_BUFFER_BYTES = 65_536
 """What the system keeps for one that does not read."""
 
-MAX_STREAMS = 2_000
-"""In this process."""
-MAX_VISITORS = 1_500
-"""Of them without a key: payers leave room for programs."""
-MAX_PER_HOLDER = 250
-"""Of one key, or one address without a key. Many visitors may come from one address."""
-MAX_PER_PAGE = 25
-"""Of one invoice, without a key: its payment page is open in a few places."""
 RETRY_AFTER_S = 10
+"""Told to who is refused."""
 REST_S = 5.0
 """After a bug, before all begins anew."""
 
@@ -73,6 +66,28 @@ def whole(_invoice: Invoice, shape: InvoiceShape) -> Mapping[str, Any]:
     return shape
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamBounds:
+    """How many streams there may be in this process."""
+
+    total: int = 500
+    visitors: int = 375
+    """Of them without a key: payers leave room for programs."""
+    per_holder: int = 125
+    """Of one key, or of one address without a key. Many visitors may come from one address."""
+    per_page: int = 25
+    """Of one invoice, without a key: its payment page is open in a few places."""
+
+    @classmethod
+    def within(cls, connections: int) -> Self:
+        """At most half of the connections: a stream holds one, and other requests want some."""
+        total = max(1, connections // 2)
+        return cls(total=total, visitors=max(1, total * 3 // 4), per_holder=max(1, total // 4))
+
+
+DEFAULT_BOUNDS = StreamBounds()
+
+
 @dataclass(frozen=True, slots=True)
 class _State:
     fingerprint: Fingerprint
@@ -87,8 +102,9 @@ class _State:
 class Streams:
     """All streams of an application; see `attach`."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, bounds: StreamBounds) -> None:
         self._services = services
+        self._bounds = bounds
         self._listeners: set[Listener] = set()
         self._states: dict[InvoiceId, _State] = {}
         """Of invoices somebody listens to, as of the last look."""
@@ -175,9 +191,10 @@ class Streams:
         return response
 
     def _check_bounds(self, invoice_id: InvoiceId, holder: str, *, has_key: bool) -> None:
+        bounds = self._bounds
         visitors = [each for each in self._listeners if not each.has_key]
         held = sum(each.holder == holder for each in self._listeners)
-        is_full = len(self._listeners) >= MAX_STREAMS or (not has_key and len(visitors) >= MAX_VISITORS)
+        is_full = len(self._listeners) >= bounds.total or (not has_key and len(visitors) >= bounds.visitors)
         if is_full or self._is_closing:
             raise Problem(
                 HTTPStatus.SERVICE_UNAVAILABLE,
@@ -186,7 +203,7 @@ class Streams:
                 headers={"Retry-After": str(RETRY_AFTER_S)},
             )
         on_page = sum(each.invoice_id == invoice_id for each in visitors)
-        if held >= MAX_PER_HOLDER or (not has_key and on_page >= MAX_PER_PAGE):
+        if held >= bounds.per_holder or (not has_key and on_page >= bounds.per_page):
             raise Problem(
                 HTTPStatus.TOO_MANY_REQUESTS,
                 "too-many-streams",
@@ -316,9 +333,9 @@ class Streams:
 STREAMS: web.AppKey[Streams] = web.AppKey("streams", Streams)
 
 
-def attach(app: web.Application, services: Services) -> None:
+def attach(app: web.Application, services: Services, bounds: StreamBounds) -> None:
     """Adds the streams of an application, to be found under `STREAMS`; they end when it shuts down."""
-    streams = Streams(services)
+    streams = Streams(services, bounds)
     app[STREAMS] = streams
 
     async def running(_app: web.Application) -> AsyncIterator[None]:

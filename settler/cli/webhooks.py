@@ -229,9 +229,13 @@ def _changed(config: Path, reason: str, verb: Verb) -> Json:
 
     async def work(_settings: Settings, db: Database) -> Json:
         from settler.api.views import endpoint_view
+        from settler.domain.errors import NotFound
 
-        async with db.write() as conn:
-            return endpoint_view(await verb(conn, _by(reason)))
+        try:
+            async with db.write() as conn:
+                return endpoint_view(await verb(conn, _by(reason)))
+        except NotFound as error:
+            raise NotFound(f"{error}; see settler webhook endpoint list --all") from error
 
     return with_database(config, work)
 

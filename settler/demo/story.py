@@ -31,6 +31,8 @@ DECIMALS = 6
 UNIT = 10**DECIMALS
 KINDS = ("exact", "in two parts", "too much")
 """How the invoices are paid, in turn."""
+VISITORS_UNITS = 1_000_000
+"""TUSD for whoever tries it by hand, at the node's first account."""
 MERCHANT_ADDRESSES = 0x5E771E5 << 128
 """Deposit addresses of the demo count up from here; nobody has their keys."""
 
@@ -40,6 +42,8 @@ url = "sqlite:///{database}"
 [api]
 listen = "127.0.0.1:{port}"
 auth = "none"
+[webhooks]
+allow_private_addresses = true
 [chains.anvil]
 chain_id = {chain_id}
 rpc = "{rpc}"
@@ -89,7 +93,15 @@ async def tell(*, invoices: int, exit_when_settled: bool, anvil: str | None) -> 
                 console.print(f"  docs     {address}/docs   README.md, docs/", soft_wrap=True)
                 console.print(f"  operate  {address}/ops", soft_wrap=True)
                 if not exit_when_settled:
+                    await devchain.mint(node, token, devchain.address_of(node.accounts[0]), VISITORS_UNITS * UNIT)
                     console.print("it keeps running; Ctrl-C ends it and everything it started")
+                    console.print('to go on by hand (README.md, "Ten minutes"), in another terminal:')
+                    payer = to_checksum(devchain.address_of(node.accounts[0]))
+                    console.print(
+                        f"  export URL={address} NODE={node.url} TOKEN={to_checksum(token)} FROM={payer}",
+                        soft_wrap=True,
+                        highlight=False,
+                    )
                     await stop.wait()
     return 0
 

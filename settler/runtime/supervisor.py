@@ -25,6 +25,7 @@ from aiohttp import web
 from settler import __version__
 from settler.api.app import make_app
 from settler.api.server import serve
+from settler.api.stream import StreamBounds
 from settler.clock import Clock, SystemClock
 from settler.config import Settings
 from settler.health import MAX_TICK_SILENCE_S, Health
@@ -286,6 +287,7 @@ async def _serve_api(process: _Process, chains: Mapping[str, ChainParts]) -> web
         key_uses=process.key_uses,
         limits=limits_of(settings.api, process.clock),
         tracer=process.tracer,
+        streams=StreamBounds.within(settings.api.max_connections),
     )
     return await serve(app, settings.api.listen.host, settings.api.listen.port, bounds=bounds_of(settings.api))
 

@@ -109,7 +109,9 @@ async def _by_event(
         query = select(_d.c.event_id, _d.c.id, _d.c.status).where(
             _d.c.endpoint_id == endpoint.id, _d.c.event_id.in_(part)
         )
-        had |= {row.event_id: row for row in await conn.execute(query.with_for_update(of=_d))}
+        # In the order in which the sending records them, so that neither waits for the other.
+        query = query.order_by(_d.c.id).with_for_update(of=_d)
+        had |= {row.event_id: row for row in await conn.execute(query)}
     ended = [row.id for row in had.values() if row.status != DeliveryStatus.PENDING.value]
     await _make_due(conn, ended, now)
     missing = [new_delivery(endpoint, id_, event.created_at, now) for id_, event in asked.items() if id_ not in had]

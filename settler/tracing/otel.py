@@ -1,8 +1,9 @@
 """Spans into OpenTelemetry's SDK, and from there over OTLP/HTTP (protobuf) to a collector. Imports the extra `otel`.
 
-Its own thread sends; we put spans into its bounded queue, and when that is full they are lost, which the log says once
-as long as it lasts. The SDK's global provider, its exit hooks and its logging are not used. Headers for the collector
-(its key) and certificates are the exporter's own variables: OTEL_EXPORTER_OTLP_HEADERS, OTEL_EXPORTER_OTLP_CERTIFICATE.
+Its own thread sends. We put spans into its queue while there is room (75 us each), and lose them while there is none,
+which the log says when it begins and when it ends. The SDK's global provider, its exit hooks and its logging are not
+used. Headers for the collector (its key) and certificates are the exporter's own variables:
+OTEL_EXPORTER_OTLP_HEADERS, OTEL_EXPORTER_OTLP_CERTIFICATE.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from settler.tracing.places import Place
 from settler.tracing.spans import Kind, Span
 
 QUEUE_SPANS = 4_096
-"""Some 4 MB: minutes of a busy shop. Beyond it, the oldest that wait are lost."""
+"""Some 8 MB: minutes of a busy shop, or one tick that catches up on some hundred payments. Beyond it, spans are lost
+before they cost anything."""
 BATCH_SPANS = 256
 SEND_EVERY_S = 2.0
 SEND_TIMEOUT_S = 5.0
@@ -60,9 +62,13 @@ class OtelSink:
         """`endpoint`: the full URL, as `http://collector:4318/v1/traces`."""
         # it would tell of every batch that fails, with the URL; `_Reporting` tells of the first
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
-        exporter = _Reporting(OTLPSpanExporter(endpoint=endpoint, timeout=send_timeout_s))
+        self._exporter = _Reporting(OTLPSpanExporter(endpoint=endpoint, timeout=send_timeout_s))
+        self._queue_spans = queue_spans
+        self._taken = 0
+        self._lost = 0
+        """Since the queue was full last; 0 while it takes spans."""
         self._processor = BatchSpanProcessor(
-            exporter,
+            self._exporter,
             max_queue_size=queue_spans,
             schedule_delay_millis=send_every_s * 1000,
             max_export_batch_size=min(BATCH_SPANS, queue_spans),
@@ -80,8 +86,9 @@ class OtelSink:
         self._is_closed = False
 
     def take(self, span: Span) -> None:
-        if self._is_closed:
+        if self._is_closed or not self._has_room():
             return
+        self._taken += 1
         self._ids.next = span.place
         made = self._tracer.start_span(
             span.name,
@@ -94,6 +101,18 @@ class OtelSink:
         if span.error is not None:
             made.set_status(Status(StatusCode.ERROR, span.error))
         made.end(end_time=_nanoseconds(max(span.start, span.end)))
+
+    def _has_room(self) -> bool:
+        waiting = self._taken - self._exporter.begun
+        if self._lost and waiting <= self._queue_spans // 2:
+            _log.info("telemetry.room", lost_spans=self._lost)
+            self._lost = 0
+        if not self._lost and waiting < self._queue_spans:
+            return True
+        if not self._lost:
+            _log.warning("telemetry.full", reason="spans come faster than the collector takes them; some are lost")
+        self._lost += 1
+        return False
 
     async def close(self, timeout_s: float) -> None:
         self._is_closed = True
@@ -131,10 +150,13 @@ class _Reporting(SpanExporter):
 
     def __init__(self, inner: SpanExporter) -> None:
         self._inner = inner
+        self.begun = 0
+        """Spans taken out of the queue, sent or not."""
         self._is_down = False
         self._lost = 0
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.begun += len(spans)
         result = self._inner.export(spans)
         if result is SpanExportResult.SUCCESS:
             if self._is_down:

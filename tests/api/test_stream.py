@@ -23,7 +23,7 @@ from structlog.testing import capture_logs
 
 from settler.api import errors, listener, stream
 from settler.api.app import make_app
-from settler.api.stream import STREAMS, Streams
+from settler.api.stream import STREAMS, StreamBounds, Streams
 from settler.clock import FakeClock
 from settler.domain.drafting import Catalog, InvoiceDefaults
 from settler.health import Health
@@ -388,13 +388,9 @@ async def _touch(db: Database, id_: str) -> None:
 # -- bounds ------------------------------------------------------------------------------------------------------------
 
 
-async def test_streams__too_many__are_refused_with_a_time_to_come_again(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stream, "MAX_PER_HOLDER", 3)
-    monkeypatch.setattr(stream, "MAX_PER_PAGE", 2)
-    monkeypatch.setattr(stream, "MAX_VISITORS", 3)
-    monkeypatch.setattr(stream, "MAX_STREAMS", 5)
+async def test_streams__too_many__are_refused_with_a_time_to_come_again(start: Start) -> None:
+    clock = HeldClock(NOW)
+    site = Site(await start(clock=clock, streams=StreamBounds(total=5, visitors=3, per_holder=3, per_page=2)), clock)
     made, other = await site.made(), await site.made()
     another_key = await site.api.key_for(Scope.READ)
 

@@ -151,7 +151,7 @@ def test_configuration__several_problems__are_one_line_each(settler: Shell) -> N
         (["webhook", "endpoint", "add", "shop.example"], "url: "),
         (["webhook", "endpoint", "add", "http://127.0.0.1/x"], "allow_private_addresses"),
         (["webhook", "endpoint", "add", "https://a.example", "--type", "x"], "types[0]: "),
-        (["webhook", "endpoint", "remove", "whe_nope"], "there is no webhook endpoint 'whe_nope'"),
+        (["webhook", "endpoint", "remove", "whe_nope"], "there is no webhook endpoint whe_nope; see"),
         (["demo", "--invoices", "0"], "--invoices"),
         (["run", "-c", "nope.toml"], "nope.toml: cannot be read: No such file or directory"),
     ],

@@ -42,9 +42,9 @@ def test_examples__are_of_this_command_and_parse(
     listed: Listed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert listed.examples
-    for words in listed.examples:
-        assert words[: len(listed.path) + 1] == ["settler", *listed.path]
+    assert listed.examples[0][: len(listed.path) + 1] == ["settler", *listed.path]
+    for words in listed.examples:  # a later one may be what comes next
+        assert words[0] == "settler"
         parse(words[1:])
 
 

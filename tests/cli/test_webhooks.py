@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
+import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from settler.domain.delivery import LoggedAttempt
@@ -150,7 +151,7 @@ def test_replay__of_a_range_and_to_an_endpoint_added_later(settler: Shell) -> No
     assert len(settler("webhook", "delivery", "list", "--status", "pending", "--json").json) == 6
 
 
-def test_replay__pieces__add_up(settler: Shell, monkeypatch: Any) -> None:
+def test_replay__pieces__add_up(settler: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("settler.cli.deliveries.PIECE", 2)
     for number in range(5):
         settler.create(f"order-{number}")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 from importlib.machinery import ModuleSpec
 from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
+from settler.api.limits import NO_LIMITS
 from settler.cli import main
+from settler.clock import FakeClock
+from settler.runtime.telemetry import bounds_of, limits_of
 from tests.config.samples import BASE, problems, read
 
 OTLP = '[telemetry]\notlp_endpoint = "http://127.0.0.1:4318"\n'
@@ -116,3 +120,19 @@ def test_run__traces_without_the_extra__exits_2_with_one_line(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: telemetry.otlp_endpoint: ")
     assert "pip install 'settler[otel]'" in line
+
+
+def test_limits__without_keys_nobody_is_limited__with_keys_as_configured(tmp_path: Path) -> None:
+    clock = FakeClock(datetime(2026, 3, 1, tzinfo=UTC))
+    table = '[api]\nrate_limit_rps = 2\nrate_limit_burst = 3\nauth = "{}"\n'
+    assert limits_of(read(tmp_path, table.format("none") + BASE).api, clock) is NO_LIMITS
+    limits = limits_of(read(tmp_path, table.format("keys") + BASE).api, clock)
+    for limiter in (limits.keys, limits.addresses):
+        assert [limiter.take("a") for _ in range(4)] == [None, None, None, 0.5]
+
+
+def test_bounds__are_those_of_the_file(tmp_path: Path) -> None:
+    table = '[api]\nmax_connections = 5\nmax_connections_per_address = 2\ntrusted_proxies = ["10.0.0.0/8"]\n'
+    bounds = bounds_of(read(tmp_path, table + BASE).api)
+    assert (bounds.max_connections, bounds.max_per_address) == (5, 2)
+    assert tuple(bounds.proxies) == (ip_network("10.0.0.0/8"),)

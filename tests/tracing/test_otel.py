@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -74,11 +75,29 @@ async def test_a_collector_that_hangs__holds_nobody_and_is_left_behind() -> None
         out = sink(collector.url, send_timeout_s=5.0, queue_spans=64)
         out.take(span())
         await _came(collector)
-        for number in range(10_000):
-            out.take(span(number))  # far more than the queue holds: lost, and at once
         with capture_logs() as said:
+            for number in range(1_000):
+                out.take(span(number))  # far more than the queue holds: lost, and at once
             await out.close(0.05)
-        assert [line["event"] for line in said] == ["telemetry.lost"]
+        assert [line["event"] for line in said] == ["telemetry.full", "telemetry.lost"]
+
+
+async def test_a_collector_that_is_slow__has_room_again_once_it_caught_up() -> None:
+    async with collecting(hangs=True) as collector:
+        out = sink(collector.url, send_timeout_s=WITHIN_S, queue_spans=8)
+        out.take(span())
+        await _came(collector)
+        with capture_logs() as said:
+            for number in range(20):
+                out.take(span(100 + number))
+            collector.hangs = False
+            collector.ended.set()
+            await _until(lambda: len(collector.spans) == 9)
+            out.take(span(200))
+            await out.close(WITHIN_S)
+    assert [line["event"] for line in said] == ["telemetry.full", "telemetry.room"]
+    assert said[1]["lost_spans"] == 12
+    assert len(collector.spans) == 10
 
 
 async def test_a_collector_that_refuses__is_said_once_and_once_that_it_is_back() -> None:
@@ -107,6 +126,12 @@ async def test_a_collector_that_is_not_there__costs_spans_only() -> None:
             out.take(span())
             await out.close(WITHIN_S)
     assert "telemetry.down" in [line["event"] for line in said]
+
+
+async def _until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(WITHIN_S):
+        while not is_so():  # noqa: ASYNC110 -- another thread sends
+            await asyncio.sleep(0.01)
 
 
 async def _came(collector: Collector) -> None:

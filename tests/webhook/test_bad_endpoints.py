@@ -6,11 +6,14 @@ import asyncio
 import contextlib
 import functools
 import ipaddress
+import socket
 import ssl
+import threading
 import tracemalloc
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import aiohttp.connector
 import pytest
@@ -22,7 +25,7 @@ from cryptography.x509.oid import NameOID
 
 from settler.clock import FakeClock
 from settler.domain.delivery import Answered, NoAnswer, Reply
-from settler.stages.dispatch import Dispatch
+from settler.stages.dispatch import MAX_IN_FLIGHT, Dispatch
 from settler.storage import webhooks
 from settler.storage.engine import Database
 from settler.webhook import send as send_module
@@ -146,6 +149,34 @@ class HangingResolver(AbstractResolver):
 async def test_send__name_server_that_hangs__gives_up_in_time() -> None:
     reply = await _send("http://slow.test/", timeout_s=0.1, resolver=HangingResolver())
     assert reply == NoAnswer(reason="no answer within 0.1 s")
+
+
+async def test_send__as_many_name_servers_hang_as_sends_may_be_under_way__others_are_still_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Their threads were 32: that many endpoints whose name server is silent kept every other name from being found."""
+    released = threading.Event()
+    real = socket.getaddrinfo
+
+    def getaddrinfo(host: str, *args: Any, **how: Any) -> Any:
+        if host.endswith(".silent.test"):
+            released.wait(60)
+            raise socket.gaierror("no answer")
+        return real("127.0.0.1", *args, **how)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    async with receiving() as receiver, HttpSender(clock=FakeClock(NOW), allow_private=True, timeout_s=60) as sender:
+        port = receiver.base.rsplit(":", 1)[1]
+        hanging = [
+            asyncio.create_task(sender.send(f"http://{n}.silent.test:{port}/", {}, b"{}"))
+            for n in range(MAX_IN_FLIGHT - 1)
+        ]
+        try:
+            assert await sender.send(f"http://well.test:{port}/", {}, b"{}") == Answered(status_code=200)
+            assert not any(task.done() for task in hanging)
+        finally:
+            released.set()
+        assert all(isinstance(reply, NoAnswer) for reply in await asyncio.gather(*hanging))
 
 
 # TLS

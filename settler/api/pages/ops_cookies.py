@@ -23,9 +23,11 @@ _SECURE_PREFIX = "__Host-"
 
 
 def read(request: web.Request, name: str) -> str | None:
-    """The cookie as it was sent; one that is not Secure only where none can be."""
+    """The cookie, if it can be ours; one that is not Secure only where none can be."""
     found = request.cookies.get(_SECURE_PREFIX + name)
-    return request.cookies.get(name) if found is None and not _is_https(request) else found
+    if found is None and not _is_https(request):
+        found = request.cookies.get(name)
+    return found if found is not None and found.isascii() else None
 
 
 def put(request: web.Request, response: web.Response, name: str, text: str) -> None:
