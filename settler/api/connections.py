@@ -50,7 +50,7 @@ class Bounds:
 
 
 WRITE_LEAST_BYTES = 65_536
-"""In 30 s: 2 kB a second, a telephone's line of 1998."""
+"""In 30 s: 2 kB a second, which the slowest line of a telephone carries."""
 
 
 class Wire(Protocol):
@@ -151,8 +151,9 @@ class Connections:
         return slow
 
     def abort_all(self) -> None:
+        """At the end: what the kernel took over still arrives, what it did not is lost."""
         for each in list(self._all):
-            _reset(each.wire)
+            each.wire.abort()
             self.remove(each)
 
     def _is_stuck(self, each: Connection, now: float) -> bool:

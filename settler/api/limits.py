@@ -9,7 +9,7 @@ behind one address count apart.
     #                 |     \\____  one taken a request, `rate` a second put back
     #  empty        0 |__________\\_ refused
 
-Answers carry what is left, as draft-ietf-httpapi-ratelimit-headers-10 writes it:
+Answers carry what is left, as draft-ietf-httpapi-ratelimit-headers (from its eighth version on) writes it:
 `RateLimit-Policy: "key";q=200;w=2` (200 requests, full again in 2 s) and `RateLimit: "key";r=199;t=1`.
 """
 
@@ -181,7 +181,8 @@ def limiting(limits: Limits) -> Middleware:
 
     @web.middleware
     async def limit(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.path not in EXEMPT and not request.path.startswith(_BY_KEY):
+        is_there = request.match_info.http_exception is None
+        if request.path not in EXEMPT and not (is_there and request.path.startswith(_BY_KEY)):
             limits.admit_address(request)
         return await handler(request)
 

@@ -57,16 +57,20 @@ async def _traced(tracer: Tracer, request: web.Request, handler: Handler, reques
             "settler.request_id": request_id,
         }
         work.attributes = attributes
-        work.is_kept = not route.startswith(_UNTOLD)
         response = await handler(request)
         attributes["http.response.status_code"] = response.status
-        if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            work.error, work.is_kept = str(response.status), True
+        is_failure = response.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        work.error = str(response.status) if is_failure else None
+        work.is_kept = is_failure or not (route in _UNTOLD or response.status in _OF_STRANGERS)
         return response
 
 
-_UNTOLD = ("/livez", "/readyz", "/metrics")
-"""Asked every few seconds by whoever watches over us, and told of only when they fail."""
+_UNTOLD = frozenset({"/livez", "/readyz", "/metrics", NO_ROUTE})
+"""Probes are asked every few seconds by whoever watches over us, and told of only when they fail. What no route takes
+is not told of: anybody could fill the collector with it.
+"""
+_OF_STRANGERS = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS})
+"""For the same reason."""
 
 
 def route_of(request: web.Request) -> str:

@@ -88,6 +88,7 @@ class _Runner(web.AppRunner):
 
     async def cleanup(self) -> None:
         await super().cleanup()
+        await asyncio.sleep(0)  # connections closed just now say so
         if self._bounded is not None:
             self._bounded.stop_sweeping()
         self._connections.abort_all()
@@ -101,6 +102,8 @@ class BoundedServer(web.Server):
         super().__init__(inner.request_handler, request_factory=self._request_of(inner.request_factory))
         self.bounded = connections
         self._told: dict[Connection, Handler] = {}
+        self._refused = 0
+        """Since the last sweep, which tells of them: with a line each, anybody could fill the log."""
         self._sweeping = asyncio.get_running_loop().call_later(connections.bounds.sweep_s, self._sweep)
 
     def __call__(self) -> web.RequestHandler:
@@ -123,8 +126,16 @@ class BoundedServer(web.Server):
         self._told.pop(connection, None)
         self.bounded.remove(connection)
 
+    def refuse(self, wire: asyncio.Transport) -> None:
+        self._refused += 1
+        wire.write(_raw(_TOO_MANY))
+        wire.close()
+
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
+        if self._refused:
+            log.warning("api.connections_refused", refused=self._refused, open=len(self.bounded))
+            self._refused = 0
         self._sweeping = loop.call_later(self.bounded.bounds.sweep_s, self._sweep)
         for slow in self.bounded.sweep(loop.time()):
             handler = self._told.get(slow)
@@ -156,10 +167,8 @@ class Handler(web.RequestHandler):
         peer = wire.get_extra_info("peername")
         try:
             self._connection = self._server.bounded.add(wire, peer[0] if isinstance(peer, tuple) else None)
-        except Refused as refused:
-            log.warning("api.connection_refused", reason=str(refused))
-            wire.write(_raw(_TOO_MANY))
-            wire.close()
+        except Refused:
+            self._server.refuse(wire)
             return
         self._server.watch(self._connection, self)
         super().connection_made(transport)

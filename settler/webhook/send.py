@@ -38,8 +38,8 @@ time that all tasks of this process share."""
 BODY_BYTES = 1_048_576
 """Far above the 20 kB that Standard Webhooks advises; a larger body is not sent."""
 RESOLVER_THREADS = 256
-"""Name servers that never answer hold threads of our own, not those the rest of the process waits for; and twice as many
-as sends may be under way, since a look-up outlives the send that gave up on it: nobody waits for a thread."""
+"""Name servers that never answer hold threads of our own, not those the rest of the process waits for. Twice as many as
+sends may be under way, since a look-up outlives the send that gave up on it: nobody waits for a thread."""
 
 
 class WebhookSender(Protocol):

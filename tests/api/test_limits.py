@@ -179,6 +179,13 @@ async def test_who_has_no_key__is_counted_by_address_and_keeps_no_good_key_out(s
     await api.get("/v1/invoices")
 
 
+async def test_what_is_not_there__is_counted_by_address_also_under_v1(start: Start) -> None:
+    api = await limited(start)
+    asked = [("GET", "/v1/nothing"), ("DELETE", "/v1/invoices"), ("GET", "/"), ("GET", "/v1/nothing")]
+    answered = [(await api.ask(method, path))[0].status for method, path in asked]
+    assert answered == [404, 405, 404, 429]
+
+
 async def test_behind_a_proxy__each_of_its_callers_is_counted_apart(start: Start) -> None:
     api = await limited(start, burst=1)
 

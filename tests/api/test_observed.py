@@ -118,8 +118,16 @@ async def test_span__of_a_failure__says_so_also_of_a_probe(start: Start) -> None
     await api.ask("GET", "/livez")
     assert sink.spans == [], "a probe is asked all the time"
     await api.refused("GET", "/v1/chains", 500)
-    await api.refused("GET", "/never/heard/of", 404)
-    assert [(span.name, span.error) for span in sink.spans] == [("GET /v1/chains", "500"), ("GET none", None)]
+    assert [(span.name, span.error) for span in sink.spans] == [("GET /v1/chains", "500")]
     api.health.draining()
     await api.ask("GET", "/readyz")
     assert sink.spans[-1].name == "GET /readyz"
+
+
+async def test_span__of_what_anybody_may_send__is_not_told(start: Start) -> None:
+    api, sink = await traced(start)
+    await api.refused("GET", "/never/heard/of", 404)
+    await api.refused("GET", "/v1/invoices", 401, key="sk_wrong")
+    assert sink.spans == []
+    await api.refused("GET", "/v1/invoices/inv_00000000000000000000000000", 404)
+    assert [span.name for span in sink.spans] == ["GET /v1/invoices/{id}"]

@@ -177,26 +177,22 @@ async def test_replay__sends_all_of_one_endpoint_again(browser: Browser, api: Ap
 # Refused
 
 
-@pytest.mark.parametrize(
-    ("given", "status", "said"),
-    [
-        ("settled", 409, "is settled; choose one that is still open"),
+async def test_refused__says_why_beside_the_form_and_keeps_what_was_typed(
+    browser: Browser, shop: Shop, world: World
+) -> None:
+    before = await actions(world)
+    for typed, status, said in (
+        (shop.settled.id, 409, "is settled; choose one that is still open"),
         (f"inv_{SOME_ID}", 404, f"there is no invoice inv_{SOME_ID}"),
         ("order-42", 422, "'order-42' is no invoice id; they are inv_ and 26 characters"),
         ("", 422, "invoice_id: is empty"),
-    ],
-)
-async def test_refused__says_why_beside_the_form_and_keeps_what_was_typed(
-    browser: Browser, shop: Shop, given: str, status: int, said: str, world: World
-) -> None:
-    typed = shop.settled.id if given == "settled" else given
-    before = await actions(world)
-    await browser.open(f"/ops/transfers/{shop.money.id}")
-    html = await browser.send("/assign", invoice_id=typed, reason=TYPED, status=status)
-    assert said in html.text
-    form = html.form("/assign")
-    assert (form.fields["invoice_id"], form.fields["reason"]) == (typed, TYPED)
-    assert html.form("/dismiss").fields["reason"] == ""
+    ):
+        await browser.open(f"/ops/transfers/{shop.money.id}")
+        html = await browser.send("/assign", invoice_id=typed, reason=TYPED, status=status)
+        assert said in html.text
+        form = html.form("/assign")
+        assert (form.fields["invoice_id"], form.fields["reason"]) == (typed, TYPED)
+        assert html.form("/dismiss").fields["reason"] == ""
     assert await actions(world) == before
     html = await browser.send("/assign", invoice_id=shop.open_invoice.id)
     assert "the invoice is settled" in html.text
@@ -273,7 +269,7 @@ async def test_sent_twice__by_another_key__is_another_form(browser: Browser, api
     assert "and the invoice is settled" in html.text
 
 
-@pytest.mark.parametrize("once", ["", "x", "é" * 32, "A" * 32])
+@pytest.mark.parametrize("once", ["", "é" * 32])
 async def test_sent__without_a_name_of_its_own__is_carried_out(browser: Browser, shop: Shop, once: str) -> None:
     await browser.open(f"/ops/transfers/{shop.money.id}")
     html = await browser.send("/dismiss", reason=TYPED, once=once)

@@ -477,3 +477,13 @@ def test_add__an_ipv6_customer__is_one_address() -> None:
     with pytest.raises(Refused):
         connections.add(Wire(), "2001:db8:1:2:ffff::9")
     connections.add(Wire(), "2001:db8:1:3::1")
+
+
+async def test_cleanup__an_answer_under_way__arrives_whole() -> None:
+    async with serving() as server:
+        client = await server.client()
+        client.send(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert len((await client.answer()).body) == LARGE
+        client.send(GOOD)
+        assert (await client.answer()).body == b"ok"
+    await client.is_closed()

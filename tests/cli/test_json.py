@@ -26,6 +26,25 @@ def test_json__of_lists__is_an_array_also_where_there_is_nothing(settler: Shell)
             assert (ran.code, json.loads(ran.out), ran.err) == (0, [], ""), str(listed)
 
 
+OUTWARD = {"bench live"}
+"""Starts a chain and measures for a minute."""
+
+
+def test_json__of_every_command__is_json_on_stdout_or_errors_on_stderr(settler: Shell) -> None:
+    """Each by the first example of its help, where nothing that it names exists: most are refused."""
+    for listed in COMMANDS:
+        if str(listed) in WITHOUT | OUTWARD or listed.path[-1] == "list":
+            continue
+        words = [word for word in listed.examples[0][1:] if word != "--json"]
+        ran = settler(*words, "--json")
+        assert ran.code in {0, 1, 2}, str(listed)
+        if ran.out:
+            json.loads(ran.out)
+        else:
+            assert ran.code in {1, 2}, f"{listed} says nothing"
+            assert ran.errors, str(listed)
+
+
 def _events(settler: Shell) -> list[str]:
     settler.create("order-1")
     return ["event", "list"]

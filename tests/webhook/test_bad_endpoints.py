@@ -156,10 +156,15 @@ async def test_send__as_many_name_servers_hang_as_sends_may_be_under_way__others
 ) -> None:
     """Their threads were 32: that many endpoints whose name server is silent kept every other name from being found."""
     released = threading.Event()
+    loop, crowded = asyncio.get_running_loop(), asyncio.Event()
+    asked: list[str] = []
     real = socket.getaddrinfo
 
     def getaddrinfo(host: str, *args: Any, **how: Any) -> Any:
         if host.endswith(".silent.test"):
+            asked.append(host)
+            if len(asked) == 32:  # by then all of them wait, for an answer or for a thread
+                loop.call_soon_threadsafe(crowded.set)
             released.wait(60)
             raise socket.gaierror("no answer")
         return real("127.0.0.1", *args, **how)
@@ -172,6 +177,7 @@ async def test_send__as_many_name_servers_hang_as_sends_may_be_under_way__others
             for n in range(MAX_IN_FLIGHT - 1)
         ]
         try:
+            await crowded.wait()
             assert await sender.send(f"http://well.test:{port}/", {}, b"{}") == Answered(status_code=200)
             assert not any(task.done() for task in hanging)
         finally:

@@ -56,12 +56,12 @@ class Done:
     settled: tuple[Settlement, ...] = ()
 
 
-Effect = Callable[[Visit, AsyncConnection, M], Awaitable[Done]]
+Effect = Callable[[AsyncConnection, M], Awaitable[Done]]
 Page = Callable[[Visit, Refused | None], Awaitable[web.Response]]
 
 
 async def cancel(visit: Visit) -> web.Response:
-    async def effect(visit: Visit, conn: AsyncConnection, body: InvoiceCancel) -> Done:
+    async def effect(conn: AsyncConnection, body: InvoiceCancel) -> Done:
         await deciding.cancel(visit, conn, body)
         return Done(code="canceled")
 
@@ -69,14 +69,14 @@ async def cancel(visit: Visit) -> web.Response:
 
 
 async def mark(visit: Visit) -> web.Response:
-    async def effect(visit: Visit, conn: AsyncConnection, body: InvoiceMark) -> Done:
+    async def effect(conn: AsyncConnection, body: InvoiceMark) -> Done:
         return Done(code="marked", settled=(await deciding.mark(visit, conn, body)).settled)
 
     return await _decide(visit, "mark", InvoiceMark, effect, page=ops.show_invoice, status=InvoiceStatus.SETTLED.value)
 
 
 async def place_hold(visit: Visit) -> web.Response:
-    async def effect(visit: Visit, conn: AsyncConnection, body: HoldCreate) -> Done:
+    async def effect(conn: AsyncConnection, body: HoldCreate) -> Done:
         await deciding.place_hold(visit, conn, body)
         return Done(code="held")
 
@@ -85,7 +85,7 @@ async def place_hold(visit: Visit) -> web.Response:
 
 
 async def assign(visit: Visit) -> web.Response:
-    async def effect(visit: Visit, conn: AsyncConnection, body: TransferAssign) -> Done:
+    async def effect(conn: AsyncConnection, body: TransferAssign) -> Done:
         settled = (await deciding.assign(visit, conn, body)).settled
         return Done(code="assigned_settled" if settled else "assigned", settled=settled)
 
@@ -93,7 +93,7 @@ async def assign(visit: Visit) -> web.Response:
 
 
 async def dismiss(visit: Visit) -> web.Response:
-    async def effect(visit: Visit, conn: AsyncConnection, body: TransferDismiss) -> Done:
+    async def effect(conn: AsyncConnection, body: TransferDismiss) -> Done:
         await deciding.dismiss(visit, conn, body)
         return Done(code="dismissed")
 
@@ -101,7 +101,7 @@ async def dismiss(visit: Visit) -> web.Response:
 
 
 async def release(visit: Visit) -> web.Response:
-    async def effect(visit: Visit, conn: AsyncConnection, body: HoldRelease) -> Done:
+    async def effect(conn: AsyncConnection, body: HoldRelease) -> Done:
         settled = (await deciding.release_hold(visit, conn, body)).settled
         return Done(code="released_settled" if settled else "released", settled=settled)
 
@@ -109,7 +109,7 @@ async def release(visit: Visit) -> web.Response:
 
 
 async def retry(visit: Visit) -> web.Response:
-    async def effect(visit: Visit, conn: AsyncConnection, _body: Nothing) -> Done:
+    async def effect(conn: AsyncConnection, _body: Nothing) -> Done:
         await deciding.retry_delivery(visit, conn)
         return Done(code="retried")
 
@@ -119,7 +119,7 @@ async def retry(visit: Visit) -> web.Response:
 async def replay_dead(visit: Visit) -> web.Response:
     id_ = EndpointId(visit.id("whe", "webhook endpoint"))
 
-    async def effect(visit: Visit, conn: AsyncConnection, _body: Nothing) -> Done:
+    async def effect(conn: AsyncConnection, _body: Nothing) -> Done:
         done = await deciding.replay_dead(visit, conn, id_, limit=REPLAYED_AT_ONCE)
         if done.after is not None:
             return Done(code="replayed_part")
@@ -160,7 +160,7 @@ async def _once(visit: Visit, effect: Effect[M], body: M) -> Done:
         first = None if claim is None else await idempotency.claim(conn, claim, now=visit.services.clock.now())
         if claim is not None and first is not None:
             return _again(claim, first)
-        done = await effect(visit, conn, body)
+        done = await effect(conn, body)
         if claim is not None:
             stored = StoredAnswer(status=HTTPStatus.SEE_OTHER, body=json.dumps({"done": done.code}))
             await idempotency.complete(conn, claim, stored)

@@ -1,8 +1,8 @@
 // What the operator's pages do better with a script; all of it works without.
 "use strict";
 
-// A form that was refused, or that a link leads to, gets the focus: what is said about it is read first.
-const told = document.querySelector("[role=alert][tabindex]");
+// What came of a form gets the focus: it is read first.
+const told = document.querySelector("[role=alert][tabindex], [role=status][tabindex]");
 if (told) told.focus();
 
 // A form is sent once, however often its button is pressed; coming back to the page makes it ready again.
