@@ -58,6 +58,12 @@ def format_amount(amount: int, decimals: int) -> str:
     return f"{sign}{whole}.{shown}"
 
 
+def units_of(shown: str, decimals: int) -> int:
+    """What `format_amount` wrote, as an integer again. For our own text alone: it checks nothing, and has no bounds."""
+    whole, _, fraction = shown.partition(".")
+    return int(whole + fraction.ljust(decimals, "0"))
+
+
 def rescale_exact(amount: int, decimals: int, scale: int) -> int:
     """Base units of a token with `decimals` as units of `scale`; exact: to a coarser scale only what is whole in it."""
     if scale >= decimals:

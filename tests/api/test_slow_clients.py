@@ -73,6 +73,7 @@ class Client:
 
 @dataclass
 class Served:
+    runner: web.AppRunner
     host: str
     port: int
     opened: list[asyncio.StreamWriter] = field(default_factory=list)
@@ -120,7 +121,7 @@ async def serving(bounds: Bounds = HASTY) -> AsyncIterator[Served]:
     app.router.add_get("/stream", stream)
     app.router.add_post("/echo", echo)
     runner = await serve(app, "127.0.0.1", 0, bounds=bounds)
-    served = Served(*runner.addresses[0][:2])
+    served = Served(runner, *runner.addresses[0][:2])
     try:
         yield served
     finally:
@@ -376,6 +377,23 @@ async def test_odd_request__is_a_problem_and_nothing_else(sent: bytes, status: i
         await server.is_well()
 
 
+async def test_upgrade__to_what_we_do_not_speak__is_an_ordinary_request() -> None:
+    upgrade = b"Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    async with serving() as server:
+        client = await server.client()
+        client.send(GOOD[:-2] + upgrade + b"\r\n" + GOOD * 2)
+        assert [(await client.answer()).body for _ in range(3)] == [b"ok"] * 3
+
+
+async def test_slow_heads__more_than_there_may_be_connections__keep_nobody_out() -> None:
+    """Slowloris: each connection sends a little now and then, and none ever a whole request."""
+    async with serving(Bounds(max_connections=20)) as server:
+        for _ in range(60):
+            (await server.client()).send(b"GET /small HTTP/1.1\r\nX: ")
+        for _ in range(20):
+            await server.is_well()
+
+
 async def test_smuggled_request__behind_two_lengths__is_never_answered() -> None:
     """Had the two lengths been taken differently by a proxy and by us, the second request would be the attacker's."""
     async with serving() as server:
@@ -480,10 +498,13 @@ def test_add__an_ipv6_customer__is_one_address() -> None:
 
 
 async def test_cleanup__an_answer_under_way__arrives_whole() -> None:
-    async with serving() as server:
+    async with serving(Bounds()) as server:
         client = await server.client()
         client.send(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert len((await client.answer()).body) == LARGE
-        client.send(GOOD)
-        assert (await client.answer()).body == b"ok"
-    await client.is_closed()
+        async with asyncio.timeout(WITHIN_S):
+            head = await client.reader.readuntil(b"\r\n\r\n")
+            stopping = asyncio.create_task(server.runner.cleanup())
+            body = await client.reader.readexactly(LARGE)
+            await stopping
+    assert head.startswith(b"HTTP/1.1 200")
+    assert body == bytes(LARGE)

@@ -218,6 +218,7 @@ async def test_stream__by_page__tells_a_payer_what_the_page_shows_and_no_more(si
             "settled_at": None,
             "is_overpaid": False,
             "payments": [],
+            "payments_left_out": 0,
         }
         await site.cancel(made)
         canceled = await events.event()

@@ -27,6 +27,17 @@ async def test_post_endpoint__shows_its_secret_once(api: Api) -> None:
     assert await api.get("/v1/webhook-endpoints") == {"data": [made], "next_cursor": None}
 
 
+async def test_post_endpoint__answer_lost_and_asked_again__is_the_same_endpoint_and_secret(api: Api) -> None:
+    """Who never saw the first answer would else have an endpoint whose secret nobody knows."""
+    key = {"Idempotency-Key": "endpoint-1"}
+    made = await api.post("/v1/webhook-endpoints", {"url": URL}, headers=key)
+    response, again = await api.ask("POST", "/v1/webhook-endpoints", json={"url": URL}, headers=key)
+    assert (response.headers["Idempotency-Hit"], again) == ("true", made)
+    others = await api.key_for(Scope.WRITE)
+    other = await api.post("/v1/webhook-endpoints", {"url": URL}, headers=key, key=others)
+    assert other["secret"] != made["secret"], "an idempotency key is its API key's own"
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [
@@ -232,6 +243,23 @@ async def test_replay__in_pieces__says_how_to_go_on_and_is_done_once_a_key(
     last = await api.post("/v1/webhook-deliveries/replay", rest, status=200)
     assert (last["created"], last["until"], last["next_cursor"]) == (1, first["until"], None)
     assert len((await api.get("/v1/webhook-deliveries"))["data"]) == 3
+
+
+async def test_replay__by_a_merchants_key__reaches_its_own_endpoints_alone(api: Api) -> None:
+    own = await api.post("/v1/webhook-endpoints", {"url": URL, "merchant": "acme"})
+    await api.post("/v1/webhook-endpoints", {"url": URL})
+    await api.post("/v1/invoices", invoice(merchant="acme"))
+    async with api.db.write() as conn:
+        now = api.clock.now()
+        await webhooks.fan_out(conn, now, 100)
+        for claim in await webhooks.claim_due(conn, now, per_endpoint=9, limit=9, lease_s=60):
+            await webhooks.record_delivered(conn, claim, now, status_code=200)
+    api.clock.advance(1)
+    key = await api.key_for(Scope.READ, Scope.WRITE, merchant="acme")
+    done = await api.post("/v1/webhook-deliveries/replay", {}, status=200, key=key)
+    assert done["replayed"] == 1
+    [due] = (await api.get("/v1/webhook-deliveries?status=pending"))["data"]
+    assert due["endpoint_id"] == own["id"]
 
 
 async def test_replay__bad_input__is_422(api: Api) -> None:

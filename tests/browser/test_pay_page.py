@@ -9,6 +9,7 @@ from playwright.async_api import Page, expect
 
 from chains.address import parse_address
 from settler.domain.money import parse_amount
+from settler.logs import escape_controls
 from tests.anvil.shop import FINALITY, Shop, open_shop
 from tests.browser.conftest import PHONE, Shoot, Trouble, Visit, low_contrasts, scrolls_sideways, tab_order
 from tests.support.daemon import Json, option, token_of
@@ -112,6 +113,13 @@ async def test_page__light_and_dark__differ_and_can_be_read(shop: Shop, visit: V
     assert len(grounds) == 2, f"one look for both: {grounds}"
 
 
+async def test_page__nothing_moves_for_who_asked_for_that(shop: Shop, visit: Visit) -> None:
+    invoice = await shop.api.create("9.99")
+    moving = "getComputedStyle(document.querySelector('.pulse')).animationName"
+    assert await (await visit(pay_url(shop, invoice))).evaluate(moving) == "pulse"
+    assert await (await visit(pay_url(shop, invoice), reduced_motion="reduce")).evaluate(moving) == "none"
+
+
 async def test_page__stages__can_be_read_in_both_schemes(shop: Shop, visit: Visit, shoot: Shoot) -> None:
     """Every box that a payer may see: canceled, held, seen, paid."""
     canceled, held, seen, paid = [await shop.api.create("5.00") for _ in range(4)]
@@ -180,9 +188,9 @@ async def test_page__strangers_words__are_shown_as_they_are_and_run_nothing(
         }
         invoice = await shop.api.post("/v1/invoices", body, status=201)
         page = await visit(pay_url(shop, invoice), size=PHONE)
-        await expect(page.locator(".reference bdi")).to_have_text(text)
+        await expect(page.locator(".reference bdi")).to_have_text(escape_controls(text))
         await expect(page.locator("#left")).to_contain_text("left")
-        assert await page.title() == f"Pay · {text}", what
+        assert await page.title() == f"Pay · {escape_controls(text)}", what
         assert await page.locator("main img").count() == 1, f"{what}: the code and nothing else"
         assert not await scrolls_sideways(page), what
         assert "of-the-merchant" not in await page.content(), what

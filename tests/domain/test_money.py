@@ -18,6 +18,7 @@ from settler.domain.money import (
     rescale_exact,
     rescale_up,
     tolerance,
+    units_of,
 )
 
 amounts = st.integers(0, UINT256_MAX)
@@ -180,3 +181,10 @@ def test_tolerance__is_the_smaller_and_rounded_down(amount: int, bps: int, at_mo
     assert allowed <= at_most
     assert allowed * BPS <= amount * bps
     assert allowed == at_most or (allowed + 1) * BPS > amount * bps
+
+
+@given(amount=st.integers(-(2**300), 2**300), places=decimals)
+@example(amount=-50, places=2)
+def test_units_of__what_was_formatted__is_the_amount_again(amount: int, places: int) -> None:
+    """Also a sum of payments, which no token could hold."""
+    assert units_of(format_amount(amount, places), places) == amount

@@ -24,7 +24,7 @@ from settler.webhook import sign
 from settler.webhook.fake import FakeSender
 from settler.webhook.send import BODY_BYTES, TIMEOUT_S, HttpSender, WebhookSender
 from tests.webhook.receiver import raw_server, receiving, reset, timestamp, verify
-from tests.webhook.samples import OLD_SECRET, SECRET, added, an_endpoint, an_event
+from tests.webhook.samples import NOW, OLD_SECRET, SECRET, added, an_endpoint, an_event
 
 
 @dataclass
@@ -401,6 +401,34 @@ async def test_tick__two_workers__each_event_once(postgres_db: Database) -> None
     await asyncio.gather(one.run(), other.run())
     assert len(sender.sent) == 60
     assert one.outcomes + other.outcomes == {"delivered": 60}
+
+
+@pytest.mark.postgres
+async def test_tick__replayed_meanwhile__workers_and_replay_never_wait_for_each_other(postgres_db: Database) -> None:
+    """Both lock deliveries: in one order, or PostgreSQL ends one of them as a deadlock."""
+    sender = FakeSender()
+    events = [an_event(n) for n in range(60)]
+    await added(postgres_db, an_endpoint(1), *events)
+    one, other = a_worker(postgres_db, sender), a_worker(postgres_db, sender, per_endpoint=30)
+    now = one.clock.now()
+    wanted = webhooks.Replay(since=None, until=NOW + timedelta(days=1), endpoint_id=an_endpoint(1).id)
+
+    async def replayed() -> int:
+        again, after = 0, None
+        while True:
+            async with postgres_db.write() as conn:
+                done = await webhooks.replay(conn, wanted, now, after=after, limit=20)
+            again += done.replayed
+            if done.after is None:
+                return again
+            after = done.after
+
+    counts = (await asyncio.gather(one.run(), other.run(), replayed(), replayed(), replayed()))[2:]
+    await one.run()
+    await other.run()
+    assert {sent.headers["webhook-id"] for sent in sender.sent} == {event.id for event in events}
+    assert len(sender.sent) <= len(events) + sum(counts)
+    assert {d.status for d in await _deliveries(postgres_db)} == {"delivered"}
 
 
 # With real receivers

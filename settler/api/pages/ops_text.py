@@ -120,5 +120,5 @@ def lasting(seconds: float) -> str:
     whole = max(0, int(seconds))
     for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
         if whole >= length:
-            return f"{whole // length:,} {unit}"
-    return f"{whole} s"
+            return f"{whole // length:,}\N{NO-BREAK SPACE}{unit}"
+    return f"{whole}\N{NO-BREAK SPACE}s"

@@ -26,12 +26,17 @@ from chains.model import BaseUnits
 from chains.registry import chain_by_id
 from settler.domain.drafting import Catalog
 from settler.domain.invoices import Invoice, InvoiceException, InvoiceStatus, Match, Option, TransferStatus
-from settler.domain.money import format_amount, parse_amount, rescale_up
+from settler.domain.money import format_amount, rescale_up, units_of
 from settler.domain.shapes import InvoiceShape, PaymentShape
 from settler.domain.views import Render, hex_text, payment_uri
+from settler.logs import escape_controls
 
+TOKEN_DECIMALS_MAX = 77
+"""That the database takes (`tokens.decimals`)."""
 _BY_PARTS = frozenset({Match.ADDRESS, Match.REFERENCE})
 """Ways to pay by which parts add up; by the others only a payment of the whole amount is this invoice's."""
+MAX_PAYMENTS = 20
+"""Told of at once: whoever likes can send an address a thousand grains of dust."""
 _TO_WALLETS = Render(address=to_checksum, chain_names={}, tokens={}, heads={})
 
 
@@ -79,6 +84,8 @@ class PayerShape(TypedDict):
     settled_at: str | None
     is_overpaid: bool
     payments: list[PayerPayment]
+    """The largest, in the order they came."""
+    payments_left_out: int
     state: str
     """Equal as long as nothing but confirmations changes."""
 
@@ -109,7 +116,8 @@ def told(invoice: Invoice, shape: InvoiceShape, catalog: Catalog, *, now: dateti
     makes it `OVER`.
     """
     payer_shape = PayerShape(
-        reference=shape["reference"],
+        # it is shown to others than who wrote it: it must not turn the direction in which a line is read
+        reference=escape_controls(shape["reference"]),
         stage=_stage(invoice, shape, now),
         currency=shape["currency"],
         amount_requested=shape["amount_requested"],
@@ -118,7 +126,8 @@ def told(invoice: Invoice, shape: InvoiceShape, catalog: Catalog, *, now: dateti
         expires_at=shape["expires_at"],
         settled_at=shape["settled_at"],
         is_overpaid=InvoiceException.OVERPAID in invoice.exceptions,
-        payments=[_payment(each, catalog) for each in shape["payments"]],
+        payments=[_payment(each, catalog) for each in _largest(shape["payments"])],
+        payments_left_out=max(0, len(shape["payments"]) - MAX_PAYMENTS),
         state="",
     )
     payer_shape["state"] = _state({**payer_shape, "stage": _stage(invoice, shape, None)})
@@ -163,8 +172,7 @@ def _stage(invoice: Invoice, shape: InvoiceShape, now: datetime | None) -> Stage
 
 def _missing(invoice: Invoice, shape: InvoiceShape) -> int:
     """In the invoice's scale."""
-    received = parse_amount(shape["amount_received"], invoice.scale, field="amount_received")
-    return max(0, invoice.amount - received)
+    return max(0, invoice.amount - units_of(shape["amount_received"], invoice.scale))
 
 
 def _way(option: Option, missing: int, scale: int) -> Way:
@@ -185,6 +193,16 @@ def _way(option: Option, missing: int, scale: int) -> Way:
         payer=None if option.payer is None else to_checksum(option.payer),
         reference=None if option.reference is None else hex_text(option.reference),
     )
+
+
+def _largest(payments: Sequence[PaymentShape]) -> Sequence[PaymentShape]:
+    """The `MAX_PAYMENTS` largest, at par: what was sent to pay is not hidden by grains of dust."""
+
+    def amount(index: int) -> int:
+        return units_of(payments[index]["amount"], TOKEN_DECIMALS_MAX)
+
+    kept = sorted(range(len(payments)), key=amount, reverse=True)[:MAX_PAYMENTS]
+    return [payments[index] for index in sorted(kept)]
 
 
 def _payment(payment: PaymentShape, catalog: Catalog) -> PayerPayment:
