@@ -27,6 +27,8 @@ from aiohttp.typedefs import Middleware
 from settler.api.addresses import Network, caller_address
 from settler.api.errors import Problem
 
+STRANGERS_SHARE = 0.2
+"""Of a key's rate and burst, for an address that shows no key: a page with its picture costs some 15 ms."""
 CALLERS_MAX = 10_000
 """Callers remembered: about 2 MB. Of more, the one that has been away longest is forgotten, which gives it a full
 bucket."""
@@ -123,13 +125,19 @@ class Limits:
         proxies: Sequence[Network] = (),
         callers_max: int = CALLERS_MAX,
     ) -> None:
-        """`proxies`: whose `X-Forwarded-For` is believed. `rate_per_s` 0: nobody is limited."""
+        """Of each key; addresses have `STRANGERS_SHARE` of it. `proxies`: whose `X-Forwarded-For` is believed.
+        `rate_per_s` 0: nobody is limited.
+        """
         self._proxies = tuple(proxies)
         self.keys = Limiter(
             rate_per_s=rate_per_s, burst=burst, monotonic=monotonic, name="key", callers_max=callers_max
         )
         self.addresses = Limiter(
-            rate_per_s=rate_per_s, burst=burst, monotonic=monotonic, name="address", callers_max=callers_max
+            rate_per_s=rate_per_s * STRANGERS_SHARE,
+            burst=max(1, round(burst * STRANGERS_SHARE)),
+            monotonic=monotonic,
+            name="address",
+            callers_max=callers_max,
         )
 
     def admit_key(self, request: web.Request, who: str, cost: int = 1) -> None:

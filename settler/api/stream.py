@@ -198,8 +198,8 @@ class Streams:
         if is_full or self._is_closing:
             raise Problem(
                 HTTPStatus.SERVICE_UNAVAILABLE,
-                "unavailable",
-                "there are as many streams as this process takes; come again, or ask for the invoice now and then",
+                "unavailable" if self._is_closing else "too-many-streams",
+                "this process takes no more streams just now; come again, or ask for the invoice now and then",
                 headers={"Retry-After": str(RETRY_AFTER_S)},
             )
         on_page = sum(each.invoice_id == invoice_id for each in visitors)

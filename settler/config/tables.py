@@ -133,15 +133,15 @@ class ApiSettings(_Table):
     """`keys`: every call under `/v1` needs a key. `none` (only on loopback): for trying things out."""
     rate_limit_rps: Annotated[
         float, BeforeValidator(_not_bool), AfterValidator(_between(0, 100_000, "requests a second"))
-    ] = 100.0
-    """Requests a second of each API key, and of each address without one, in each process; more are answered 429. 0: as
-    many as they like. 100: far more than a shop's backend needs, far less than one process answers. Without keys
-    (`auth = "none"`) nobody is limited.
+    ] = 500.0
+    """Requests a second of each API key in each process; more are answered 429. 0: as many as they like. 500: a backend
+    that catches up is not slowed down, one that runs wild leaves room for others. Each address without a key has a
+    fifth of it, for the pages. Without keys (`auth = "none"`) nobody is limited.
     """
     rate_limit_burst: Annotated[int, BeforeValidator(_not_bool), AfterValidator(_between(1, 1_000_000, "requests"))] = (
-        200
+        1_000
     )
-    """Requests at once, for who has not asked for a while."""
+    """Requests at once, for who has not asked for a while; of an address without a key a fifth."""
     max_connections: Annotated[int, BeforeValidator(_not_bool), AfterValidator(_between(1, 100_000, "connections"))] = (
         1_000
     )

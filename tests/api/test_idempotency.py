@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from settler.domain.ids import ENTROPY_BYTES
 from settler.storage import idempotency
 from settler.storage.api_keys import Scope
 from settler.storage.errors import StorageUnavailable
@@ -129,8 +130,8 @@ async def test_post__the_first_try_failed_with_503__the_second_is_done(start: St
 
     def failing_once(size: int) -> bytes:
         nonlocal calls
-        calls += 1
-        if calls == 1:
+        calls += size == ENTROPY_BYTES
+        if (size, calls) == (ENTROPY_BYTES, 1):
             raise StorageUnavailable("connection lost")
         return entropy(size)
 

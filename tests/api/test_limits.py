@@ -168,7 +168,7 @@ async def test_a_key_that_asks_too_often__is_429_until_it_has_waited(start: Star
 
 
 async def test_who_has_no_key__is_counted_by_address_and_keeps_no_good_key_out(start: Start) -> None:
-    api = await limited(start)
+    api = await limited(start, rate=5, burst=15)
     for _ in range(3):
         await api.refused("GET", "/v1/invoices", 401, key="sk_wrong")
     response, _ = await api.ask("GET", "/v1/invoices", key="sk_wrong")
@@ -180,7 +180,7 @@ async def test_who_has_no_key__is_counted_by_address_and_keeps_no_good_key_out(s
 
 
 async def test_what_is_not_there__is_counted_by_address_also_under_v1(start: Start) -> None:
-    api = await limited(start)
+    api = await limited(start, rate=5, burst=15)
     asked = [("GET", "/v1/nothing"), ("DELETE", "/v1/invoices"), ("GET", "/"), ("GET", "/v1/nothing")]
     answered = [(await api.ask(method, path))[0].status for method, path in asked]
     assert answered == [404, 405, 404, 429]

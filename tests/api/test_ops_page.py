@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from settler.api.pages import ops, ops_text
 from settler.domain.drafting import ChainOffer, OptionRequest
 from settler.domain.invoices import Match
-from settler.storage import chains, invoices, suspense
+from settler.storage import chains, invoices, schema, suspense
 from settler.storage.api_keys import Scope
 from settler.storage.errors import StorageUnavailable
 from tests.api.conftest import CATALOG, NOW, Api, Start, invoice
@@ -292,6 +293,17 @@ async def test_suspense__by_reason_and_chain(shop: Shop, browser: Browser) -> No
     ):
         html = await browser.open(f"/ops/suspense{query}")
         assert ("100.00 USDC" in html.text) is is_there, query
+
+
+async def test_suspense__what_left_the_chain_or_moves_no_money__does_not_wait(
+    shop: Shop, api: Api, browser: Browser
+) -> None:
+    t = schema.transfers
+    for changes in ({"status": "orphaned"}, {"status": "final", "reason": "ignored_zero"}):
+        async with api.db.write() as conn:
+            await conn.execute(sa.update(t).where(t.c.id == shop.money.id).values(**changes))
+        assert "100.00 USDC" not in (await browser.open("/ops/suspense")).text, changes
+        assert "0 in suspense" in (await browser.open("/ops")).text, changes
 
 
 async def test_suspense__more_than_is_summed__says_at_least(

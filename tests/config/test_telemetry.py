@@ -23,7 +23,7 @@ def test_load__without_the_tables__no_traces_and_sane_bounds(tmp_path: Path) -> 
     settings = read(tmp_path, BASE)
     assert settings.telemetry.otlp_endpoint is None
     assert (settings.telemetry.sample_ratio, settings.telemetry.service_name) == (1.0, "settler")
-    assert (settings.api.rate_limit_rps, settings.api.rate_limit_burst) == (100, 200)
+    assert (settings.api.rate_limit_rps, settings.api.rate_limit_burst) == (500, 1_000)
     assert (settings.api.max_connections, settings.api.max_connections_per_address) == (1_000, 200)
     assert settings.api.trusted_proxies == ()
 
@@ -127,8 +127,8 @@ def test_limits__without_keys_nobody_is_limited__with_keys_as_configured(tmp_pat
     table = '[api]\nrate_limit_rps = 2\nrate_limit_burst = 3\nauth = "{}"\n'
     assert limits_of(read(tmp_path, table.format("none") + BASE).api, clock) is NO_LIMITS
     limits = limits_of(read(tmp_path, table.format("keys") + BASE).api, clock)
-    for limiter in (limits.keys, limits.addresses):
-        assert [limiter.take("a") for _ in range(4)] == [None, None, None, 0.5]
+    assert [limits.keys.take("a") for _ in range(4)] == [None, None, None, 0.5]
+    assert [limits.addresses.take("a") for _ in range(2)] == [None, 2.5], "strangers have a fifth of it"
 
 
 def test_bounds__are_those_of_the_file(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from settler.anvil import Anvil, find_anvil
 from settler.api.app import ROUTES
 from tests.docs.pages import Fence, page
 from tests.support import evm
+from tests.support.curl import path_with_curl
 from tests.support.daemon import (
     ChainTable,
     Process,
@@ -67,7 +68,7 @@ class Guide:
         shell = await asyncio.create_subprocess_exec(
             *("bash", "--norc", "-euo", "pipefail", "-c", CURL + command),
             cwd=self.folder,
-            env={**os.environ, **self.variables},
+            env={**os.environ, "PATH": path_with_curl(self.folder), **self.variables},
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )

@@ -117,7 +117,7 @@ class Door:
             found = await api_keys.find_current(conn, text) if could_be else None
             was_rotated = could_be and found is None and await api_keys.find_live(conn, text, now=now) is not None
         if found is None:
-            log.warning("ops.login_refused")
+            log.warning("ops.login_refused", address=self._services.limits.address_of(request))
             return self._login_page(request, next_, said=_ROTATED if was_rotated else _WRONG)
         key, key_hash = found
         if Scope.READ not in key.scopes:
