@@ -61,13 +61,14 @@ _ERRORS = {
     HTTPStatus.UNAUTHORIZED: "There is no key, or it is not known or was revoked.",
     HTTPStatus.FORBIDDEN: "The key lacks the scope, or is bound to another merchant.",
     HTTPStatus.NOT_FOUND: "There is no such object that this key may see.",
-    HTTPStatus.REQUEST_TIMEOUT: "The body came too slowly.",
+    HTTPStatus.REQUEST_TIMEOUT: "The request came too slowly.",
     HTTPStatus.CONFLICT: "The present state forbids it, or the idempotency key was used for another request.",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is too large.",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The body is not called JSON, or is compressed.",
     HTTPStatus.MISDIRECTED_REQUEST: 'With `auth = "none"`: called by a name that is not this machine\'s.',
     HTTPStatus.UNPROCESSABLE_ENTITY: "A field or parameter is wrong; `errors` names each with its remedy.",
     HTTPStatus.TOO_MANY_REQUESTS: "Too many requests; `Retry-After` says when to go on.",
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "The address or a header is too long.",
     HTTPStatus.INTERNAL_SERVER_ERROR: "A fault of ours; the log has it under the id in `detail`.",
     HTTPStatus.SERVICE_UNAVAILABLE: "The database is away; repeat it, with the same `Idempotency-Key`.",
 }
@@ -75,18 +76,22 @@ _OF_ANY = (
     HTTPStatus.BAD_REQUEST,
     HTTPStatus.UNAUTHORIZED,
     HTTPStatus.FORBIDDEN,
+    HTTPStatus.REQUEST_TIMEOUT,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     HTTPStatus.MISDIRECTED_REQUEST,
     HTTPStatus.UNPROCESSABLE_ENTITY,
     HTTPStatus.TOO_MANY_REQUESTS,
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     HTTPStatus.INTERNAL_SERVER_ERROR,
     HTTPStatus.SERVICE_UNAVAILABLE,
 )
-_OF_POST = (
-    HTTPStatus.REQUEST_TIMEOUT,
-    HTTPStatus.CONFLICT,
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-)
+_OF_POST = (HTTPStatus.CONFLICT, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
+_HEADERS = {
+    "X-Request-Id": "Names the request in the log: yours, where you sent one",
+    "RateLimit-Policy": "How often this caller may ask; draft-ietf-httpapi-ratelimit-headers",
+    "RateLimit": "What is left of that",
+}
+"""Of every answer; the last two where callers are limited."""
 
 _PROBES: dict[str, Any] = {
     "/livez": ("Is the process alive", "503: it is stuck and is to be restarted.", JSON_TYPE),
@@ -126,10 +131,12 @@ def document(routes: Sequence[Route], *, is_closed: bool = False) -> Document:
             "responses": {
                 _name_of(status): {
                     "description": text,
+                    "headers": _header_references(),
                     "content": {PROBLEM_JSON: {"schema": schemas.of(ProblemShape)}},
                 }
                 for status, text in _ERRORS.items()
             },
+            "headers": {name: {"description": text, "schema": {"type": "string"}} for name, text in _HEADERS.items()},
             "securitySchemes": {
                 _BEARER: {"type": "http", "scheme": "bearer", "description": "A key of `settler api-key create`."}
             },
@@ -267,7 +274,7 @@ def _id_parameter(name: str) -> Document:
 
 def _answer(route: Route, schemas: _Schemas) -> Document:
     found: Document = {"description": HTTPStatus(route.status).phrase}
-    headers: Document = {}
+    headers: Document = _header_references()
     if route.status == HTTPStatus.CREATED:
         headers["Location"] = {"description": "The new object's address", "schema": {"type": "string"}}
     if route.method == "POST":
@@ -275,13 +282,16 @@ def _answer(route: Route, schemas: _Schemas) -> Document:
             "description": "`true` where this is the first answer again",
             "schema": {"type": "string", "enum": ["true"]},
         }
-    if headers:
-        found["headers"] = headers
+    found["headers"] = headers
     if route.answer is not None:
         found["content"] = {route.media: {"schema": schemas.of(route.answer)}}
     elif route.status != HTTPStatus.NO_CONTENT:
         found["content"] = {route.media: {"schema": {"type": "string"}}}
     return found
+
+
+def _header_references() -> Document:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in _HEADERS}
 
 
 def _problems(route: Route) -> Document:
