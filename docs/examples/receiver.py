@@ -78,8 +78,8 @@ def what_is_wrong(invoice: dict[str, Any], order: dict[str, Any] | None) -> str:
     offered = {(o["chain_id"], o["token"], o["token_address"].lower()) for o in invoice["options"]}
     if not offered <= accepted:
         return "payable in another token or on another chain"
-    paid = {(p["chain_id"], p["token"]) for p in invoice["payments"] if p["status"] != "orphaned"}
-    if not paid or not paid <= {(chain_id, token) for chain_id, token, _ in accepted}:
+    paid = [p for p in invoice["payments"] if p["status"] != "orphaned"]
+    if not paid or not {(p["chain_id"], p["token"], p["token_address"].lower()) for p in paid} <= accepted:
         return "paid in another token or on another chain"
     return ""
 

@@ -11,7 +11,7 @@ import type { AddressInfo } from "node:net";
 import { Webhook } from "standardwebhooks";
 
 type Asset = { chain_id: number; token: string; token_address: string };
-type Payment = { chain_id: number; token: string; status: string };
+type Payment = Asset & { status: string };
 type Invoice = {
   id: string;
   version: number;
@@ -73,8 +73,8 @@ function whatIsWrong(invoice: Invoice, order: Order | undefined): string {
   const accepted = new Set(order.accepts.map(name));
   if (!invoice.options.every((o) => accepted.has(name(o)))) return "payable in another token or on another chain";
   const paid = invoice.payments.filter((p) => p.status !== "orphaned");
-  const isAccepted = (p: Payment) => order.accepts.some((a) => a.chain_id === p.chain_id && a.token === p.token);
-  if (paid.length === 0 || !paid.every(isAccepted)) return "paid in another token or on another chain";
+  if (paid.length === 0 || !paid.every((p) => accepted.has(name(p))))
+    return "paid in another token or on another chain";
   return "";
 }
 

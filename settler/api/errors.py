@@ -84,6 +84,9 @@ _TITLES = {
     "idempotency-in-progress": "The first request with this idempotency key is under way",
     "malformed-json": "The body is not JSON",
     "unavailable": "The service is not available just now",
+    "too-many-requests": "This caller asks too often",
+    "too-many-streams": "There are too many streams already",
+    "too-many-connections": "There are too many connections already",
 }
 
 

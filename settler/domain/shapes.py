@@ -58,6 +58,7 @@ class PlaceShape(TypedDict):
     chain: str
     chain_id: int
     token: str
+    token_address: str
     amount: str
     """In units of the token."""
     tx_hash: str
@@ -117,7 +118,6 @@ class TransferShape(PlaceShape):
 
     id: str
     version: int
-    token_address: str
     amount_base: str
     pay_to: str
     block_time: str

@@ -62,6 +62,7 @@ PAYMENT_JSON = {
     "chain": "base",
     "chain_id": 8453,
     "token": "USDC",
+    "token_address": USDC_TEXT,
     "amount": "101.00",
     "tx_hash": "0x" + "77" * 32,
     "log_index": 7,

@@ -56,6 +56,14 @@ def _order(invoice: Invoice) -> Json:
     return {"invoice_id": invoice.id, "amount": "100", "currency": "USD", "accepts": [usdc]}
 
 
+def _paid(**changes: Any) -> Json:
+    """A payment as the invoice shows it, as far as a receiver looks at it."""
+    return {
+        **{"chain_id": 8453, "token": "USDC", "token_address": to_checksum(samples.USDC), "status": "final"},
+        **changes,
+    }
+
+
 INVOICES = {name: _invoice(name) for name in ("good", "tampered", "secret", "old", "rotated", "twice", "reordered")}
 WRONG: Mapping[str, tuple[Invoice, Mapping[str, Any], str]] = {
     "another-token": (
@@ -75,12 +83,17 @@ WRONG: Mapping[str, tuple[Invoice, Mapping[str, Any], str]] = {
     ),
     "paid-in-dai": (
         _invoice("paid-in-dai"),
-        {"payments": [{"chain_id": 8453, "token": "DAI", "status": "final"}]},
+        {"payments": [_paid(token="DAI", token_address=to_checksum(samples.DAI))]},
+        "paid in another token or on another chain",
+    ),
+    "paid-in-fake": (
+        _invoice("paid-in-fake"),
+        {"payments": [_paid(), _paid(token_address=to_checksum(Address(b"\xee" * 20)))]},
         "paid in another token or on another chain",
     ),
     "paid-elsewhere": (
         _invoice("paid-elsewhere"),
-        {"payments": [{"chain_id": 1, "token": "USDC", "status": "final"}]},
+        {"payments": [_paid(chain_id=1)]},
         "paid in another token or on another chain",
     ),
     "not-paid": (_invoice("not-paid"), {"payments": []}, "paid in another token or on another chain"),
