@@ -137,7 +137,7 @@ async def find_current(conn: AsyncConnection, text: str) -> tuple[ApiKey, bytes]
 
 
 async def find_live_by_id(conn: AsyncConnection, id_: str) -> tuple[ApiKey, bytes] | None:
-    """The key of that id, unless there is none or it is revoked, with what is kept of it: another once it is rotated."""
+    """The live key of that id, with what is kept of it: something else once it is rotated."""
     return await _with_hash(conn, _t.c.id == id_)
 
 

@@ -12,6 +12,10 @@ from typer.main import get_command
 from settler.cli.app import app
 
 
+_WHOLE = get_command(app)
+"""Made once: it takes half a second."""
+
+
 @dataclass(frozen=True)
 class Listed:
     path: tuple[str, ...]
@@ -54,7 +58,7 @@ def _words(line: str) -> list[str]:
 
 def walked(command: Any = None, path: tuple[str, ...] = ()) -> Iterator[Listed]:
     """Groups before what is in them."""
-    command = get_command(app) if command is None else command
+    command = _WHOLE if command is None else command
     children = getattr(command, "commands", None)
     yield Listed(path=path, command=command, is_group=children is not None)
     for name, child in (children or {}).items():
@@ -67,7 +71,7 @@ COMMANDS = tuple(each for each in ALL if not each.is_group)
 
 def parse(words: list[str]) -> None:
     """As the command line parses it, without doing it. Raises what typer raises of wrong usage."""
-    command: Any = get_command(app)
+    command: Any = _WHOLE
     context, rest = None, words
     while True:
         context = command.make_context(command.name, rest, parent=context)
