@@ -1,5 +1,5 @@
 """Lets go of what has served: answers kept for repeated requests, amounts whose reservation ended, the log of old
-webhook attempts, and secrets that sign no more."""
+webhook attempts, secrets that sign no more, and sessions that are over."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from settler.clock import Clock
 from settler.stages.progress import Progress
-from settler.storage import idempotency, invoices, webhooks
+from settler.storage import idempotency, invoices, ops_sessions, webhooks
 from settler.storage.engine import Database
 
 KEEP_ANSWERS = timedelta(hours=48)
@@ -30,8 +30,15 @@ class Tidy:
             answers = await idempotency.prune(conn, now - KEEP_ANSWERS, limit=BATCH)
             amounts = await invoices.free_amounts(conn, now, limit=BATCH)
             attempts = await webhooks.forget_attempts(conn, now - KEEP_ATTEMPTS, limit=BATCH)
+            sessions = await ops_sessions.prune(conn, now - ops_sessions.KEPT, limit=BATCH)
             secrets = await webhooks.forget_previous_secrets(conn, now)
         return Progress(
-            has_more=BATCH in (answers, amounts, attempts),
-            facts={"answers": answers, "amounts": amounts, "attempts": attempts, "secrets": secrets},
+            has_more=BATCH in (answers, amounts, attempts, sessions),
+            facts={
+                "answers": answers,
+                "amounts": amounts,
+                "attempts": attempts,
+                "secrets": secrets,
+                "sessions": sessions,
+            },
         )

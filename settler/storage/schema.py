@@ -658,6 +658,18 @@ api_keys = Table(
     UniqueConstraint("previous_hash", name="uq_api_keys_previous_hash"),
 )
 
+ops_sessions = Table(
+    "ops_sessions",
+    metadata,
+    # of what the cookie holds: who can read this table cannot make a cookie of it
+    _hash("nonce_hash"),
+    Column("key_id", Text, nullable=False),
+    Column("began_at", UtcDateTime, nullable=False),
+    PrimaryKeyConstraint("nonce_hash"),
+    ForeignKeyConstraint(["key_id"], ["api_keys.id"]),
+    Index("ix_ops_sessions_began_at", "began_at"),
+)
+
 operator_actions = Table(
     "operator_actions",
     metadata,

@@ -8,9 +8,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from settler.api.pages.session import IDLE, LIFE, NONCE_BYTES, RENEWED_EVERY, SKEW, Seal, Session, key_id_of, opened
-from settler.storage import api_keys
+from settler.storage import api_keys, schema
 from settler.storage.api_keys import Scope
 from tests.api.conftest import NOW, Api, Start, entropy
 from tests.api.ops_browser import OWN_SITE, Browser
@@ -120,6 +121,40 @@ async def test_log_in__with_a_session__leads_on(browser: Browser, api: Api) -> N
     await browser.log_in(api.key)
     await browser.open("/ops/login")
     assert browser.address == "/ops"
+
+
+async def test_log_out__ends_the_session_wherever_its_cookie_is(browser: Browser, api: Api) -> None:
+    """A cookie that was copied used to live on for up to eight hours."""
+    await browser.log_in(api.key)
+    copied, other = Browser(api.client), Browser(api.client)
+    copied.cookies = dict(browser.cookies)
+    await other.log_in(api.key)
+    await copied.open("/ops/holds")
+    assert copied.address == "/ops/holds"
+    await browser.open("/ops")
+    await browser.send("/logout")
+    for known, leads_to in ((copied, "/ops/login?next=%2Fops%2Fholds"), (other, "/ops/holds")):
+        await known.open("/ops/holds")
+        assert known.address == leads_to
+
+
+async def test_session__sealed_from_what_the_database_holds__is_not_let_in(browser: Browser, api: Api) -> None:
+    """Who reads a backup knows the hash of each key, and so how to seal; not the nonce of any open session."""
+    await browser.log_in(api.key)
+    async with api.db.read() as conn:
+        (key,) = await api_keys.list_all(conn)
+        found = await api_keys.find_live_by_id(conn, key.id)
+        assert found is not None
+        (row,) = (await conn.execute(select(schema.ops_sessions))).all()
+    now = api.clock.now()
+    seal = Seal.of_key(found[1])
+    forged = Browser(api.client)
+    for nonce in (entropy(NONCE_BYTES), row.nonce_hash[:NONCE_BYTES]):
+        one = Session.begin(key.id, now=now, entropy=nonce)
+        assert opened(one.sealed(seal), seal, now=now) == one
+        forged.cookies = {"settler": one.sealed(seal)}
+        await forged.open("/ops")
+        assert forged.address.startswith("/ops/login")
 
 
 async def test_log_in__never_leads_elsewhere(api: Api) -> None:

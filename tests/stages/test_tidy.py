@@ -10,7 +10,8 @@ from settler.clock import FakeClock
 from settler.domain.delivery import DeliveryId, LoggedAttempt, delivery_id
 from settler.stages import tidy
 from settler.stages.tidy import KEEP_ATTEMPTS, Tidy
-from settler.storage import webhooks
+from settler.storage import api_keys, ops_sessions, webhooks
+from settler.storage.api_keys import Scope
 from settler.storage.engine import Database
 from tests.webhook.samples import OLD_SECRET, SECRET, added, an_endpoint, an_event
 
@@ -44,6 +45,18 @@ async def test_tick__old_attempts__are_forgotten_in_bounded_pieces(
     ticks = [await stage.tick() for _ in range(2)]
     assert [(tick.has_more, tick.facts["attempts"]) for tick in ticks] == [(True, 2), (False, 1)]
     assert await _left(db) == [timedelta(0), KEEP_ATTEMPTS]
+
+
+async def test_tick__sessions_that_are_over__are_forgotten(db: Database) -> None:
+    async with db.write() as conn:
+        key, _ = await api_keys.create(
+            conn, name="k", scopes=list(Scope), merchant=None, now=NOW, who="t", secret=bytes(32), entropy=bytes(10)
+        )
+        for nonce, age in (("old", ops_sessions.KEPT + timedelta(seconds=1)), ("young", ops_sessions.KEPT)):
+            await ops_sessions.begin(conn, nonce, key_id=key.id, now=NOW - age)
+    assert (await Tidy(db=db, clock=FakeClock(NOW)).tick()).facts["sessions"] == 1
+    async with db.read() as conn:
+        assert [await ops_sessions.is_open(conn, n, key_id=key.id) for n in ("old", "young")] == [False, True]
 
 
 async def test_tick__secret_whose_overlap_ended__is_deleted(db: Database) -> None:

@@ -28,7 +28,7 @@ from settler.api.pages.ops_visit import FORM_MARK, HEADERS, HOME, Visit, go_to
 from settler.api.pages.render import page
 from settler.api.pages.session import NONCE_BYTES, Seal, Session, key_id_of, opened
 from settler.api.route import Route
-from settler.storage import api_keys
+from settler.storage import api_keys, ops_sessions
 from settler.storage.api_keys import Scope
 
 log = structlog.get_logger(__name__)
@@ -104,7 +104,10 @@ class Door:
         return await self._try_key(request, fields.get("key", "").strip(), next_)
 
     async def log_out(self, visit: Visit) -> web.Response:
-        """The browser forgets the cookie."""
+        """The session ends, also where its cookie was copied to."""
+        if visit.session is not None:
+            async with self._services.db.write() as conn:
+                await ops_sessions.end(conn, visit.session.nonce)
         response = go_to(LOGIN_PATH)
         ops_cookies.drop(visit.request, response, ops_cookies.SESSION)
         return response
@@ -123,6 +126,8 @@ class Door:
         if Scope.READ not in key.scopes:
             return self._login_page(request, next_, said=_BLIND)
         session = Session.begin(key.id, now=now, entropy=self._services.entropy(NONCE_BYTES))
+        async with self._services.db.write() as conn:
+            await ops_sessions.begin(conn, session.nonce, key_id=key.id, now=now)
         response = go_to(next_)
         ops_cookies.put(request, response, ops_cookies.SESSION, session.sealed(Seal.of_key(key_hash)))
         ops_cookies.drop(request, response, ops_cookies.LOGIN)
@@ -177,25 +182,25 @@ class Door:
             route=route,
             seal=seal,
             form_mark=form_mark,
-            is_logged_in=session is not None,
+            session=session,
         )
 
     async def _session(self, request: web.Request) -> tuple[Session, Caller, Seal] | None:
-        """The session that the cookie holds, whose key is live still."""
+        """The session that the cookie holds, if it is open and its key is live still."""
         cookie = ops_cookies.read(request, ops_cookies.SESSION) or ""
         key_id = key_id_of(cookie)
         if key_id is None:
             return None
+        now = self._services.clock.now()
         async with self._services.db.read() as conn:
             kept = await api_keys.find_live_by_id(conn, key_id)
-        if kept is None:
-            return None
-        key, key_hash = kept
-        now = self._services.clock.now()
-        seal = Seal.of_key(key_hash)
-        session = opened(cookie, seal, now=now)
-        if session is None:
-            return None
+            if kept is None:
+                return None
+            key, key_hash = kept
+            seal = Seal.of_key(key_hash)
+            session = opened(cookie, seal, now=now)
+            if session is None or not await ops_sessions.is_open(conn, session.nonce, key_id=key.id):
+                return None
         self._services.key_uses.note(key.id, now)
         return session, caller_of(key), seal
 

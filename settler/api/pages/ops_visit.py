@@ -15,7 +15,7 @@ from settler.api.call import Call
 from settler.api.invalid import validate_query
 from settler.api.pages import ops_text
 from settler.api.pages.render import page
-from settler.api.pages.session import Seal
+from settler.api.pages.session import Seal, Session
 from settler.api.queries import NoQuery
 from settler.api.route import Route
 from settler.storage.api_keys import Scope
@@ -54,8 +54,8 @@ class Refused:
 class Visit(Call):
     seal: Seal
     form_mark: str
-    is_logged_in: bool
-    """`False`: no keys are asked for, so that there is nothing to log out of."""
+    session: Session | None
+    """`None`: no keys are asked for, so that there is nothing to log out of."""
     fields: Mapping[str, str] = field(default_factory=dict)
     """What the form said, without what proves that it is ours."""
 

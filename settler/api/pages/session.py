@@ -4,9 +4,9 @@
     seal     HMAC-SHA256 under HMAC(stored hash of that very key, "settler ops session")
 
 The seal follows from what is stored of the API key: revoking or rotating the key ends its sessions at once, any
-worker can check any session, and there is no further secret to keep. What follows from that: who can read the table
-of keys can seal a session until they are rotated; and a session that was copied lives on after its owner logged out,
-for `IDLE` at most. Pure: cookies are set by `settler.api.pages.ops_door`.
+worker can check any session, and there is no further secret to keep. Beside the seal a session has to be open
+(`settler.storage.ops_sessions`, which keeps a hash of the nonce): logging out ends it everywhere, and who can read the
+database can make no cookie of it. Pure: cookies are set by `settler.api.pages.ops_door`.
 """
 
 from __future__ import annotations

@@ -369,6 +369,15 @@ def _create_tables() -> None:
     )
     op.create_index("ix_ledger_lines_transfer", "ledger_lines", ["transfer_id"], unique=False)
     op.create_table(
+        "ops_sessions",
+        sa.Column("nonce_hash", sa.LargeBinary(length=32), nullable=False),
+        sa.Column("key_id", sa.Text(), nullable=False),
+        sa.Column("began_at", UtcDateTime(), nullable=False),
+        sa.ForeignKeyConstraint(["key_id"], ["api_keys.id"], name=op.f("fk_ops_sessions_key_id")),
+        sa.PrimaryKeyConstraint("nonce_hash", name=op.f("pk_ops_sessions")),
+    )
+    op.create_index("ix_ops_sessions_began_at", "ops_sessions", ["began_at"], unique=False)
+    op.create_table(
         "settlements",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("invoice_id", sa.Text(), nullable=False),
