@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
 BIN := .venv/bin
-CODE := settler chains contracts_abi tests
+CODE := settler chains contracts_abi tests docs/examples
 SLOW := slow or anvil or postgres or e2e
 WORKERS ?= 2
 ARGS ?=
