@@ -1,9 +1,9 @@
-"""What objects look like to the outside, field by field: the types of `settler.domain.views`, and the source of the API's
-description.
+"""What objects look like to the outside, field by field: the types of `settler.domain.views`, and the source of the
+API's description.
 
-Amounts are decimal strings in units of the token or currency (`"100.00"`), with the suffix `_base` integers of the token's
-smallest unit as strings. Times are RFC 3339 UTC. Addresses are EIP-55, hashes 0x-hex. `null` stands where a docstring says
-so and nowhere else.
+Amounts are decimal strings in units of the token or currency (`"100.00"`), with the suffix `_base` integers of the
+token's smallest unit as strings. Times are RFC 3339 UTC. Addresses are EIP-55, hashes 0x-hex. `null` stands where a
+docstring says so and nowhere else.
 """
 
 from __future__ import annotations

@@ -6,10 +6,13 @@ Read back by `settler.storage.feed`, sent by way of `settler.storage.webhooks`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from settler.domain.events import Event
+from settler.domain.events import Event, EventType
+from settler.domain.ids import EventId
 from settler.storage import schema, told
 from settler.storage.sql import insert_missing
 
@@ -31,3 +34,15 @@ async def append(conn: AsyncConnection, events: Sequence[Event]) -> None:
     ]
     await insert_missing(conn, schema.events, rows, key=["type", "object_id", "version"])
     told.note(conn, events)
+
+
+def event_of(row: Row[Any]) -> Event:
+    return Event(
+        id=EventId(row.id),
+        type=EventType(row.type),
+        created_at=row.created_at,
+        object_id=row.object_id,
+        version=row.version,
+        merchant=row.merchant,
+        data=row.data,
+    )

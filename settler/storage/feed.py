@@ -14,16 +14,14 @@ What one transaction saw of another was placed before it: the feed tells causes 
 
 from __future__ import annotations
 
-from typing import Any
-
-from sqlalchemy import Row, bindparam, func, select, text, update
+from sqlalchemy import bindparam, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from settler.domain.errors import InvalidInput
-from settler.domain.events import Event, EventType
-from settler.domain.ids import EventId
+from settler.domain.events import Event
 from settler.storage import schema
 from settler.storage.engine import Database
+from settler.storage.events import event_of
 
 _e = schema.events
 _UNPLACED = text("events.position IS NULL")
@@ -76,16 +74,4 @@ async def find_after(conn: AsyncConnection, after: str | None, *, merchant: str 
         if found is None or found.position is None or merchant not in {None, found.merchant}:
             raise InvalidInput("after", f"there is no event {after}; leave it out to begin with the first")
         query = query.where(_e.c.position > found.position)
-    return [_event(row) for row in await conn.execute(query)]
-
-
-def _event(row: Row[Any]) -> Event:
-    return Event(
-        id=EventId(row.id),
-        type=EventType(row.type),
-        created_at=row.created_at,
-        object_id=row.object_id,
-        version=row.version,
-        merchant=row.merchant,
-        data=row.data,
-    )
+    return [event_of(row) for row in await conn.execute(query)]

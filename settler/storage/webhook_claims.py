@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, bindparam, exists, literal_column, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, exists, literal_column, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from settler.domain.delivery import DeliveryId, DeliveryStatus, Endpoint, EndpointId
-from settler.domain.events import Event, EventType
-from settler.domain.ids import EventId
+from settler.domain.events import Event
 from settler.storage import schema
+from settler.storage.events import event_of
 from settler.storage.sql import chunks
 from settler.storage.webhook_endpoints import endpoint_of
 
@@ -202,21 +202,9 @@ async def _due_of(
         Claim(
             id=DeliveryId(row.delivery_id),
             endpoint=endpoint,
-            event=_event(row),
+            event=event_of(row),
             attempts=row.attempts,
             lease_until=lease_until,
         )
         for row in found
     ]
-
-
-def _event(row: Row[Any]) -> Event:
-    return Event(
-        id=EventId(row.id),
-        type=EventType(row.type),
-        created_at=row.created_at,
-        object_id=row.object_id,
-        version=row.version,
-        merchant=row.merchant,
-        data=row.data,
-    )

@@ -11,7 +11,6 @@ from typer.main import get_command
 
 from settler.cli.app import app
 
-
 _WHOLE = get_command(app)
 """Made once: it takes half a second."""
 

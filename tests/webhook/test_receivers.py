@@ -59,7 +59,10 @@ def _order(invoice: Invoice) -> Json:
 def _paid(**changes: Any) -> Json:
     """A payment as the invoice shows it, as far as a receiver looks at it."""
     return {
-        **{"chain_id": 8453, "token": "USDC", "token_address": to_checksum(samples.USDC), "status": "final"},
+        "chain_id": 8453,
+        "token": "USDC",
+        "token_address": to_checksum(samples.USDC),
+        "status": "final",
         **changes,
     }
 

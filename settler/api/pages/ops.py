@@ -24,6 +24,8 @@ from settler.api.pages import ops_data
 from settler.api.pages.ops_data import DeadLetterQuery, Rows, SuspenseQuery
 from settler.api.pages.ops_visit import Refused, Visit, page_route
 from settler.api.queries import HoldQuery, HoldStatus, InvoiceQuery, ListQuery
+from settler.api.routes.holds import hold_rows
+from settler.api.routes.invoices import invoice_rows
 from settler.domain.drafting import InvalidRequest
 from settler.domain.ids import looks_like_id
 from settler.domain.invoices import InvoiceException, InvoiceStatus, UnmatchedReason
@@ -45,7 +47,7 @@ async def list_invoices(visit: Visit) -> web.Response:
         visit,
         "ops_invoices.html",
         InvoiceQuery,
-        ops_data.invoice_rows,
+        invoice_rows,
         statuses=list(InvoiceStatus),
         exceptions=list(InvoiceException),
     )
@@ -64,7 +66,7 @@ async def list_suspense(visit: Visit) -> web.Response:
 
 async def list_holds(visit: Visit) -> web.Response:
     return await _list(
-        visit, "ops_holds.html", HoldQuery, ops_data.hold_rows, statuses=list(HoldStatus), reasons=list(HoldReason)
+        visit, "ops_holds.html", HoldQuery, hold_rows, statuses=list(HoldStatus), reasons=list(HoldReason)
     )
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from settler.api.answers import split
 from settler.api.pages.ops_visit import Visit
-from settler.api.queries import DeliveryQuery, HoldQuery, InvoiceQuery, ListQuery
+from settler.api.queries import DeliveryQuery, ListQuery
 from settler.api.views import chain_view, delivery_view, endpoint_view
 from settler.domain.delivery import Delivery, DeliveryStatus, EndpointId
 from settler.domain.ids import InvoiceId, looks_like_id
@@ -86,21 +86,6 @@ async def _waiting(conn: AsyncConnection) -> list[Json]:
 # Lists
 
 
-async def invoice_rows(visit: Visit, query: InvoiceQuery) -> Rows:
-    async with visit.services.db.read() as conn:
-        found = await invoices.find(
-            conn,
-            status=query.status,
-            reference=query.reference,
-            merchant=visit.caller.merchant_seen(query.merchant),
-            exception=query.exception,
-            before=query.beyond,
-            limit=query.limit + 1,
-        )
-        shown, next_cursor = split(found, query.limit)
-        return await reading.invoice_views(conn, shown), next_cursor
-
-
 async def suspense_rows(visit: Visit, query: SuspenseQuery) -> Rows:
     """Of all merchants or of none: whose it is has to be found out."""
     if visit.is_bound:
@@ -119,21 +104,6 @@ async def suspense_rows(visit: Visit, query: SuspenseQuery) -> Rows:
         )
         shown, next_cursor = split(found, query.limit)
         return await reading.transfer_views(conn, shown), next_cursor
-
-
-async def hold_rows(visit: Visit, query: HoldQuery) -> Rows:
-    async with visit.services.db.read() as conn:
-        found = await holds.find(
-            conn,
-            stands=query.stands,
-            reason=query.reason,
-            invoice_id=None if query.invoice_id is None else InvoiceId(query.invoice_id),
-            merchant=visit.caller.merchant_seen(query.merchant),
-            before=query.beyond,
-            limit=query.limit + 1,
-        )
-        shown, next_cursor = split(found, query.limit)
-        return await reading.hold_views(conn, shown), next_cursor
 
 
 async def dead_letter_rows(visit: Visit, query: DeadLetterQuery) -> Rows:

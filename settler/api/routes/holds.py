@@ -26,7 +26,11 @@ from settler.storage.api_keys import Scope
 
 async def list_holds(call: Call) -> web.StreamResponse:
     """Newest first; those that stop a settlement now, where nothing else is asked for."""
-    query = call.query(HoldQuery)
+    return page(*await hold_rows(call, call.query(HoldQuery)))
+
+
+async def hold_rows(call: Call, query: HoldQuery) -> tuple[list[HoldShape], str | None]:
+    """Those the caller may see, and the next page's cursor."""
     async with call.services.db.read() as conn:
         found = await holds.find(
             conn,
@@ -38,7 +42,7 @@ async def list_holds(call: Call) -> web.StreamResponse:
             limit=query.limit + 1,
         )
         shown, next_cursor = split(found, query.limit)
-        return page(await reading.hold_views(conn, shown), next_cursor)
+        return await reading.hold_views(conn, shown), next_cursor
 
 
 async def show_hold(call: Call) -> web.StreamResponse:

@@ -56,7 +56,11 @@ async def create_invoice(call: Call) -> web.StreamResponse:
 
 async def list_invoices(call: Call) -> web.StreamResponse:
     """Newest first."""
-    query = call.query(InvoiceQuery)
+    return page(*await invoice_rows(call, call.query(InvoiceQuery)))
+
+
+async def invoice_rows(call: Call, query: InvoiceQuery) -> tuple[list[InvoiceShape], str | None]:
+    """Those the caller may see, and the next page's cursor."""
     async with call.services.db.read() as conn:
         found = await invoices.find(
             conn,
@@ -68,7 +72,7 @@ async def list_invoices(call: Call) -> web.StreamResponse:
             limit=query.limit + 1,
         )
         shown, next_cursor = split(found, query.limit)
-        return page(await reading.invoice_views(conn, shown), next_cursor)
+        return await reading.invoice_views(conn, shown), next_cursor
 
 
 async def show_invoice(call: Call) -> web.StreamResponse:
