@@ -35,8 +35,7 @@ MAX_SHOWN = 50
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Renderer = Callable[["Problem", web.Request], web.Response]
-PROBLEM_RENDERER: web.RequestKey[Renderer] = web.RequestKey("problem_renderer")
-"""Set on a request by handlers whose problems are not answered as JSON: pages."""
+_RENDERER = "problem_renderer"
 _DEADLINE: web.RequestKey[asyncio.Timeout] = web.RequestKey("deadline", asyncio.Timeout)
 
 
@@ -150,9 +149,19 @@ def lift_deadline(request: web.Request) -> None:
     request[_DEADLINE].reschedule(None)
 
 
+def refusing_as(renderer: Renderer, handler: Handler) -> Handler:
+    """The handler, whose problems are not answered as JSON; also those found before it is asked."""
+
+    async def answered(request: web.Request) -> web.StreamResponse:
+        return await handler(request)
+
+    setattr(answered, _RENDERER, renderer)
+    return answered
+
+
 def render(problem: Problem, request: web.Request) -> web.Response:
-    """The problem as an answer, JSON unless the handler asked for another form."""
-    renderer: Renderer = request.get(PROBLEM_RENDERER, _as_json)
+    """The problem as an answer, JSON unless its handler wants another form."""
+    renderer: Renderer = getattr(request.match_info.handler, _RENDERER, _as_json)
     return renderer(problem, request)
 
 

@@ -179,6 +179,17 @@ async def test_who_has_no_key__is_counted_by_address_and_keeps_no_good_key_out(s
     await api.get("/v1/invoices")
 
 
+async def test_a_page_asked_for_too_often__says_so_as_a_page(start: Start) -> None:
+    """A person used to be shown JSON: the limit comes before the page."""
+    api = await limited(start, rate=5, burst=5)
+    for path in ("/docs", "/ops/login", "/pay/0123456789abcdefghjkmnpqrs"):
+        api.clock.advance(10)
+        await api.client.get(path)
+        async with api.client.get(path) as response:
+            assert (response.status, response.content_type) == (429, "text/html"), path
+            assert response.headers["Retry-After"] == "1"
+
+
 async def test_what_is_not_there__is_counted_by_address_also_under_v1(start: Start) -> None:
     api = await limited(start, rate=5, burst=15)
     asked = [("GET", "/v1/nothing"), ("DELETE", "/v1/invoices"), ("GET", "/"), ("GET", "/v1/nothing")]

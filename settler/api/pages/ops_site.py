@@ -7,7 +7,7 @@ from http import HTTPStatus
 from aiohttp import web
 
 from settler.api.call import Services
-from settler.api.errors import PROBLEM_RENDERER, Handler, Problem, not_found
+from settler.api.errors import Handler, Problem, not_found, refusing_as
 from settler.api.pages import ops, ops_actions, ops_text
 from settler.api.pages.ops_door import LOGIN_PATH, LOGOUT_PATH, Door
 from settler.api.pages.ops_visit import HEADERS, HOME, go_to, page_route
@@ -28,11 +28,7 @@ def attach(app: web.Application, services: Services) -> None:
 
 
 def _refusing_in_pages(handler: Handler) -> Handler:
-    async def answered(request: web.Request) -> web.StreamResponse:
-        request[PROBLEM_RENDERER] = _problem_page
-        return await handler(request)
-
-    return answered
+    return refusing_as(_problem_page, handler)
 
 
 def _problem_page(problem: Problem, _request: web.Request) -> web.Response:

@@ -17,7 +17,7 @@ from typing import Any
 from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from settler.api.errors import PROBLEM_RENDERER, Handler, Problem, not_found
+from settler.api.errors import Handler, Problem, not_found, refusing_as
 
 PACKAGE = "settler.api.pages"
 STATIC_PATH = "/static/"
@@ -57,12 +57,7 @@ def page(
 
 def with_problem_pages(handler: Handler) -> Handler:
     """The handler, whose refusals and failures people read as a page."""
-
-    async def shown(request: web.Request) -> web.StreamResponse:
-        request[PROBLEM_RENDERER] = problem_page
-        return await handler(request)
-
-    return shown
+    return refusing_as(problem_page, handler)
 
 
 def problem_page(problem: Problem, _request: web.Request) -> web.Response:
