@@ -31,6 +31,8 @@ class Route:
     summary: str
     """In the imperative, a few words."""
     query: type[BaseModel] = NoQuery
+    headers: tuple[tuple[str, str], ...] = ()
+    """Request headers of its own, beside those of every call: name and what it says."""
     body: type[BaseModel] | None = None
     """`None`: it takes none. A POST takes an `Idempotency-Key` as well."""
     answer: Any = None
