@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from http import HTTPStatus
 from types import ModuleType
 from typing import Any, Literal
@@ -239,6 +239,7 @@ def _parameter(name: str, field: Document, is_required: bool) -> Document:
 def _operation(route: Route, schemas: _Schemas) -> Document:
     parameters = [_id_parameter(name) for name in re.findall(r"{(\w+)}", route.path)]
     parameters += schemas.of_query(route.query)
+    parameters += [_header(name, description, is_required=False) for name, description in route.headers]
     if route.method == "POST":
         parameters.append(_IDEMPOTENCY_KEY)
     said = inspect.getdoc(route.handler) or ""
@@ -322,25 +323,25 @@ def _probe(path: str, summary: str, description: str, media: str, schemas: _Sche
     }
 
 
-def _webhook(type_: EventType, schemas: _Schemas) -> Document:
-    def header(name: str, description: str) -> Mapping[str, Any]:
-        return {
-            "name": name,
-            "in": "header",
-            "required": True,
-            "description": description,
-            "schema": {"type": "string"},
-        }
+def _header(name: str, description: str, *, is_required: bool) -> Document:
+    schema = {"type": "string"}
+    return {"name": name, "in": "header", "required": is_required, "description": description, "schema": schema}
 
+
+def _webhook(type_: EventType, schemas: _Schemas) -> Document:
     return {
         "operationId": "on_" + type_.value.replace(".", "_"),
         "summary": type_.value,
         "description": "Sent as Standard Webhooks 1.0 has it; verify the signature over the raw body.",
         "security": [],
         "parameters": [
-            header("webhook-id", "The event's id, the same at every attempt"),
-            header("webhook-timestamp", "When it was sent, in seconds since 1970"),
-            header("webhook-signature", 'One or two of `v1,` and base64 of HMAC-SHA256 over "id.timestamp.body"'),
+            _header("webhook-id", "The event's id, the same at every attempt", is_required=True),
+            _header("webhook-timestamp", "When it was sent, in seconds since 1970", is_required=True),
+            _header(
+                "webhook-signature",
+                'One or two of `v1,` and base64 of HMAC-SHA256 over "id.timestamp.body"',
+                is_required=True,
+            ),
         ],
         "requestBody": {"required": True, "content": {JSON_TYPE: {"schema": schemas.of(EventShape)}}},
         "responses": {"2XX": {"description": "Received; whatever else is answered, it is sent again"}},

@@ -40,6 +40,7 @@ ROUTES: Final = (
         scope=Scope.READ,
         handler=stream_invoice,
         summary="Follow an invoice",
+        headers=(("Last-Event-ID", "`id` of the last event you have"),),
         media=EVENT_STREAM,
     ),
 )
