@@ -74,6 +74,8 @@ def _with_what_is_there(case: schemathesis.Case[Any], api: Served) -> None:
     turn = next(_turns)
     if turn % 2:
         return
+    if case.headers and "Idempotency-Key" in case.headers:  # made-up ones are mostly alike, and used already
+        case.headers["Idempotency-Key"] = f"turn {turn}"
     there = api.ids.get(case.path.split("/")[2] if case.path.startswith("/v1/") else "", [])
     if case.path_parameters and there and not case.path.endswith("/stream"):  # a stream of a real one has no end
         case.path_parameters["id"] = there[turn // 2 % len(there)]
