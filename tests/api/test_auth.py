@@ -8,6 +8,9 @@ from settler.api.app import ROUTES
 from settler.storage import api_keys
 from settler.storage.api_keys import Scope
 from tests.api.conftest import Api, Start, invoice
+from tests.support.db import sqlite_alone
+
+db_url = sqlite_alone
 
 SOME_ID = "01kjmma2g0ge4f94hcy47t12sp"
 

@@ -13,6 +13,9 @@ from sqlalchemy import func, select
 from chains.model import UINT256_MAX
 from settler.storage import schema
 from tests.api.conftest import Api, address, invoice
+from tests.support.db import sqlite_alone
+
+db_url = sqlite_alone
 
 GOOD = address(7)
 ZERO = "0x" + "0" * 40

@@ -12,7 +12,10 @@ from settler.domain.deposits import POOL_ONLY, DepositPolicy
 from settler.domain.derivation import read_key
 from settler.storage import deposits
 from tests.api.conftest import NOW, Api, Start, address, invoice
+from tests.support.db import sqlite_alone
 from tests.support.wallet import ANVIL_ADDRESSES, XPUB
+
+db_url = sqlite_alone
 
 SHOP = address(7)
 PAYER = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"

@@ -20,6 +20,9 @@ from settler.stages.operating import Operating
 from settler.stages.setup import Judgement
 from settler.storage.errors import StorageUnavailable
 from tests.api.conftest import Api, Start, invoice
+from tests.support.db import sqlite_alone
+
+db_url = sqlite_alone
 
 
 def lost(*_: object) -> Any:

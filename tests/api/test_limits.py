@@ -13,6 +13,9 @@ from settler.api.limits import Limiter, Limits
 from settler.clock import FakeClock
 from settler.storage.api_keys import Scope
 from tests.api.conftest import NOW, Api, Start, invoice
+from tests.support.db import sqlite_alone
+
+db_url = sqlite_alone
 
 PROXIES = (ip_network("10.0.0.0/8"), ip_network("2001:db8:ff::/48"))
 

@@ -8,6 +8,9 @@ from pydantic import BaseModel
 from settler.api import models, queries
 from settler.domain.drafting import MAX_OPTIONS
 from settler.domain.invoices import Match
+from tests.support.db import sqlite_alone
+
+db_url = sqlite_alone
 
 BODIES = (models.InvoiceCreate, models.InvoiceCancel, models.EndpointCreate, models.Nothing)
 QUERIES = (

@@ -13,6 +13,9 @@ from structlog.testing import CapturingLogger
 from settler.clock import FakeClock
 from settler.tracing import LiveTracer, Span
 from tests.api.conftest import NOW, Api, Start, invoice
+from tests.support.db import sqlite_alone
+
+db_url = sqlite_alone
 
 CALLER = "00-" + "ab" * 16 + "-" + "cd" * 8 + "-01"
 

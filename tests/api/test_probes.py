@@ -8,6 +8,9 @@ from chains.errors import ChainError, HistoryPruned, MethodUnsupported, Rejected
 from settler.metrics import Metrics
 from settler.runtime.watching import TickWatcher
 from tests.api.conftest import BASE, Api
+from tests.support.db import sqlite_alone
+
+db_url = sqlite_alone
 
 
 async def test_readyz__a_chain_not_read_yet__is_503_with_the_reason(api: Api) -> None:

@@ -11,6 +11,9 @@ import segno
 
 from settler.storage.api_keys import Scope
 from tests.api.conftest import Api, address, invoice
+from tests.support.db import sqlite_alone
+
+db_url = sqlite_alone
 
 SVG = "{http://www.w3.org/2000/svg}"
 QUIET = 4
