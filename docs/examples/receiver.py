@@ -52,7 +52,8 @@ def act_on(event: dict[str, Any]) -> str:
     versions[invoice["id"]] = invoice["version"]
     reference = invoice["reference"]
     if event["type"] == "invoice.reversed":
-        return f"stop {reference}"  # the chain took the payment back
+        is_ours = orders.get(reference, {}).get("invoice_id") == invoice["id"]  # others may use the same reference
+        return f"stop {reference}" if is_ours else "ignored"  # the chain took the payment back
     wrong = what_is_wrong(invoice, orders.get(reference))
     if wrong:
         return f"hold {reference}: {wrong}"  # for a person to look at
@@ -89,7 +90,7 @@ class Receiver(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         length = self.headers.get("content-length", "")
-        if not length.isdecimal() or int(length) > MAX_BYTES:
+        if not length.isdecimal() or len(length) > 7 or int(length) > MAX_BYTES:
             self.answer(413)
             return
         body = self.rfile.read(int(length))  # these very bytes are signed: verify first, parse after

@@ -52,7 +52,8 @@ function actOn(event: Event): string {
   if (invoice.version < (versions.get(invoice.id) ?? 0)) return "older than what is known";
   versions.set(invoice.id, invoice.version);
   const reference = invoice.reference;
-  if (event.type === "invoice.reversed") return `stop ${reference}`; // the chain took the payment back
+  const isOurs = orders.get(reference)?.invoice_id === invoice.id; // others may use the same reference
+  if (event.type === "invoice.reversed") return isOurs ? `stop ${reference}` : "ignored"; // the chain took it back
   const wrong = whatIsWrong(invoice, orders.get(reference));
   if (wrong) return `hold ${reference}: ${wrong}`; // for a person to look at
   if (shipped.has(reference)) return `shipped before: ${reference}`;
@@ -73,15 +74,14 @@ function whatIsWrong(invoice: Invoice, order: Order | undefined): string {
   const accepted = new Set(order.accepts.map(name));
   if (!invoice.options.every((o) => accepted.has(name(o)))) return "payable in another token or on another chain";
   const paid = invoice.payments.filter((p) => p.status !== "orphaned");
-  if (paid.length === 0 || !paid.every((p) => accepted.has(name(p))))
-    return "paid in another token or on another chain";
+  if (!paid.length || !paid.every((p) => accepted.has(name(p)))) return "paid in another token or on another chain";
   return "";
 }
 
-/** "100.00" in units of 10**-18: no number of JavaScript's holds money exactly, a BigInt does. */
+/** "100.00" in units of 10**-36, finer than any token: no number of JavaScript's holds money exactly, a BigInt does. */
 function units(amount: string): bigint {
   const [whole = "0", fraction = ""] = amount.split(".");
-  return BigInt(whole + fraction.padEnd(18, "0"));
+  return BigInt(whole + fraction.padEnd(36, "0"));
 }
 
 async function bodyOf(request: IncomingMessage): Promise<Buffer> {
@@ -105,8 +105,13 @@ const server = createServer(async (request, response) => {
     response.writeHead(401).end();
     return;
   }
-  console.log(handle(request.headers["webhook-id"] as string, event));
-  response.writeHead(204).end(); // understood, also where nothing was done; anything but 2xx is sent again
+  try {
+    console.log(handle(request.headers["webhook-id"] as string, event));
+    response.writeHead(204).end(); // understood, also where nothing was done; anything but 2xx is sent again
+  } catch (error) {
+    console.error("failed", error); // uncaught, it would end the process, and with it all other webhooks
+    response.writeHead(500).end();
+  }
 });
 server.requestTimeout = 10_000;
 server.listen(Number(process.env["PORT"] ?? 9000), "127.0.0.1", () => {

@@ -75,10 +75,12 @@ EVERYBODY = Caller(
 
 
 def everybody(request: web.Request) -> Caller:
-    """The caller with `auth = "none"`. Raises `Problem` 421 for a Host that is no name of this machine's own.
+    """The caller with `auth = "none"`. Raises `Problem` 421 for a Host that is no name of this machine's own, 403 for a
+    change that a page of another site asks for.
 
     A web page elsewhere can point its own name at 127.0.0.1 and then read and write here with the visitor's browser
-    (DNS rebinding); its requests bear that name.
+    (DNS rebinding); its requests bear that name. It can also just send a POST without a body here, which no browser
+    asks us about first; its requests bear the page's origin.
     """
     if not names_this_machine(request):
         host = _host(request)
@@ -88,7 +90,28 @@ def everybody(request: web.Request) -> Caller:
             f"without keys this API answers to localhost and to IP addresses, not to {host[:80]!r}; call it by one of "
             'these, or use keys (auth = "keys")',
         )
+    if request.method not in {"GET", "HEAD"} and _is_from_another_site(request):
+        raise Problem(
+            HTTPStatus.FORBIDDEN,
+            "forbidden",
+            "a page of another site asked for this; without keys only programs and pages of this address may",
+        )
     return EVERYBODY
+
+
+def _is_from_another_site(request: web.Request) -> bool:
+    """As far as a browser says so; what says nothing is none. https://www.w3.org/TR/fetch-metadata/"""
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site not in {"same-origin", "none"}
+    origin = request.headers.get("Origin")
+    return origin is not None and not is_own_origin(request, origin)
+
+
+def is_own_origin(request: web.Request, origin: str) -> bool:
+    """Whether an `Origin` names the host that was asked, as it was asked. `null`, and what is no origin, do not."""
+    scheme, _, host = origin.lower().partition("://")
+    return scheme in {"http", "https"} and bool(host) and host == request.host.lower()
 
 
 def names_this_machine(request: web.Request) -> bool:

@@ -22,7 +22,10 @@ MAX_BODY_BYTES = 65_536
 """Far above an invoice with 50 options and 8 kB of metadata."""
 MAX_DEPTH = 32
 """Levels of arrays and objects."""
-_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+_BRACKETS = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
+"""A string, also one that never ends, or a bracket. Nothing is tried twice: a string that ended nowhere was looked for
+again from each quote in it, which took the whole process minutes for one body.
+"""
 BODY_TIMEOUT_S = 10.0
 """A caller that sends more slowly than this holds a connection for nothing."""
 

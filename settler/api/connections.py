@@ -94,9 +94,21 @@ class Connections:
     def __len__(self) -> int:
         return len(self._all)
 
-    def add(self, wire: Wire, peer: str | None) -> Connection:
-        """A new connection, idle. Raises `Refused` where there is no room, and none to be made."""
+    def add(self, wire: Wire, peer: str | None, *, is_beyond: bool = False) -> Connection:
+        """A new connection, idle. Raises `Refused` where there is no room, and none to be made. `is_beyond`: it needs
+        none.
+        """
         address = self._counted_as(peer)
+        if not is_beyond:
+            self._make_room(address)
+        made = Connection(wire=wire, address=address)
+        self._all.add(made)
+        self._idle[made] = None
+        if address:
+            self._by_address[address] += 1
+        return made
+
+    def _make_room(self, address: str) -> None:
         if address and self._by_address[address] >= self.bounds.max_per_address:
             raise Refused(f"{address} has {self._by_address[address]} connections")
         if len(self._all) >= self.bounds.max_connections:
@@ -105,12 +117,6 @@ class Connections:
             longest = next(iter(self._idle))
             longest.wire.abort()
             self.remove(longest)
-        made = Connection(wire=wire, address=address)
-        self._all.add(made)
-        self._idle[made] = None
-        if address:
-            self._by_address[address] += 1
-        return made
 
     def remove(self, gone: Connection) -> None:
         """Told once or more often that a connection ended."""

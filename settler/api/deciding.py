@@ -14,6 +14,7 @@ from settler.api.call import Call
 from settler.api.errors import not_found
 from settler.api.models import HoldCreate, HoldRelease, InvoiceCancel, InvoiceMark, TransferAssign, TransferDismiss
 from settler.domain.delivery import Delivery, DeliveryId, EndpointId
+from settler.domain.errors import NotFound
 from settler.domain.ids import HoldId, InvoiceId, TransferId
 from settler.domain.invoices import Invoice, TransferRecord
 from settler.domain.operator import Decided
@@ -56,7 +57,9 @@ async def seen_hold(call: Call, conn: AsyncConnection) -> Hold:
 async def assign(call: Call, conn: AsyncConnection, body: TransferAssign) -> Decided[TransferRecord]:
     """Money in suspense counts for an invoice from now on, which settles at once if that was all it lacked."""
     transfer = await seen_transfer(call, conn)
-    return await call.services.operator.assign(conn, transfer.id, InvoiceId(body.invoice_id), call.by(body.reason))
+    invoice_id = InvoiceId(body.invoice_id)
+    await _need_seen_invoice(call, conn, invoice_id)
+    return await call.services.operator.assign(conn, transfer.id, invoice_id, call.by(body.reason))
 
 
 async def dismiss(call: Call, conn: AsyncConnection, body: TransferDismiss) -> TransferRecord:
@@ -79,8 +82,7 @@ async def mark(call: Call, conn: AsyncConnection, body: InvoiceMark) -> Decided[
 async def place_hold(call: Call, conn: AsyncConnection, body: HoldCreate) -> Hold:
     """An operator's own hold: the invoice settles no more until it is released."""
     invoice_id = InvoiceId(body.invoice_id)
-    if not await _sees_invoice(call, conn, invoice_id):
-        raise not_found(f"there is no invoice {invoice_id}")
+    await _need_seen_invoice(call, conn, invoice_id)
     return await call.services.operator.place_hold(conn, invoice_id, call.by(body.reason))
 
 
@@ -108,6 +110,12 @@ async def _payee(conn: AsyncConnection, transfer: TransferRecord) -> str | None:
     if transfer.invoice_id is None:
         return None
     return (await invoices.merchants(conn, [transfer.invoice_id]))[transfer.invoice_id]
+
+
+async def _need_seen_invoice(call: Call, conn: AsyncConnection, invoice_id: InvoiceId) -> None:
+    """Another merchant's is not there: that it exists is not told by a later refusal either."""
+    if not await _sees_invoice(call, conn, invoice_id):
+        raise NotFound(f"there is no invoice {invoice_id}")
 
 
 async def _sees_invoice(call: Call, conn: AsyncConnection, invoice_id: InvoiceId) -> bool:

@@ -72,6 +72,10 @@ class Limiter:
         one."""
 
     @property
+    def burst(self) -> int:
+        return self._burst
+
+    @property
     def is_on(self) -> bool:
         return self._rate_per_s > 0
 

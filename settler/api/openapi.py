@@ -59,7 +59,7 @@ _TAGS = {
 _ERRORS = {
     HTTPStatus.BAD_REQUEST: "The request is not HTTP or its body is not JSON.",
     HTTPStatus.UNAUTHORIZED: "There is no key, or it is not known or was revoked.",
-    HTTPStatus.FORBIDDEN: "The key lacks the scope, or is bound to another merchant.",
+    HTTPStatus.FORBIDDEN: "The key lacks the scope or is bound to another merchant; without keys: another site asks.",
     HTTPStatus.NOT_FOUND: "There is no such object that this key may see.",
     HTTPStatus.REQUEST_TIMEOUT: "The request came too slowly.",
     HTTPStatus.CONFLICT: "The present state forbids it, or the idempotency key was used for another request.",

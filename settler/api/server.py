@@ -1,7 +1,8 @@
 """The HTTP server under the application: aiohttp's, with bounds on what clients may do to it, and errors as everywhere.
 
 Promises: a client that is slow, silent, deaf or many holds nothing for longer than `settler.api.connections.Bounds`
-say; what is not HTTP is answered `application/problem+json` as well, without a word of what our parser thought of it.
+say; `/livez` and `/readyz` are answered however many there are; what is not HTTP is answered `application/problem+json`
+as well, without a word of what our parser thought of it.
 
 What aiohttp 3.14 offers for it, and is used: `data_received` and `connection_made` are asyncio's; `finish_response` and
 `handle_error` are public methods of its `RequestHandler`; the request factory is a parameter of `web.Server`. The one
@@ -20,7 +21,7 @@ from http import HTTPStatus
 from typing import Any, cast
 
 import structlog
-from aiohttp import web
+from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from settler.api.connections import Bounds, Connection, Connections, Refused
@@ -33,6 +34,16 @@ SHUTDOWN_TIMEOUT_S = 10.0
 BACKLOG = 128
 OTHER_DESCRIPTORS = 256
 """File descriptors that the rest of the process needs: database, providers, webhooks, the event loop."""
+
+LOBBY_MAX = 64
+LOBBY_S = 1.0
+"""So many connections above the bound may say what they want, so long each, before they are told that there is no room:
+a probe is answered all the same. Who is killed for being busy is not there for anybody.
+"""
+PROBES_MAX = 16
+"""Probes at once above the bound."""
+_PROBES = tuple(f"{method} {path} ".encode() for method in ("GET", "HEAD") for path in ("/livez", "/readyz"))
+_END_OF_HEAD = b"\r\n\r\n"
 
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Server": "settler"}
 """Of every answer, those of the server itself too: nobody keeps it, nobody guesses what it is, and not which versions
@@ -102,6 +113,8 @@ class BoundedServer(web.Server):
         super().__init__(inner.request_handler, request_factory=self._request_of(inner.request_factory))
         self.bounded = connections
         self._told: dict[Connection, Handler] = {}
+        self._lobby: dict[Handler, asyncio.TimerHandle] = {}
+        """Connections there is no room for, which have not said yet what they want; the longest waiting first."""
         self._refused = 0
         """Since the last sweep, which tells of them: with a line each, anybody could fill the log."""
         self._sweeping = asyncio.get_running_loop().call_later(connections.bounds.sweep_s, self._sweep)
@@ -118,6 +131,8 @@ class BoundedServer(web.Server):
 
     def stop_sweeping(self) -> None:
         self._sweeping.cancel()
+        for handler in list(self._lobby):
+            self.refuse(handler)
 
     def watch(self, connection: Connection, handler: Handler) -> None:
         self._told[connection] = handler
@@ -126,10 +141,26 @@ class BoundedServer(web.Server):
         self._told.pop(connection, None)
         self.bounded.remove(connection)
 
-    def refuse(self, wire: asyncio.Transport) -> None:
+    def let_wait(self, handler: Handler) -> None:
+        """There is no room: only a probe gets an answer."""
+        if len(self._lobby) >= LOBBY_MAX:
+            self.refuse(next(iter(self._lobby)))
+        self._lobby[handler] = asyncio.get_running_loop().call_later(LOBBY_S, self.refuse, handler)
+
+    def refuse(self, handler: Handler) -> None:
+        self.leave_lobby(handler)
         self._refused += 1
-        wire.write(_raw(_TOO_MANY))
-        wire.close()
+        handler.wire.write(_raw(_TOO_MANY))
+        handler.wire.close()
+
+    def leave_lobby(self, handler: Handler) -> None:
+        timer = self._lobby.pop(handler, None)
+        if timer is not None:
+            timer.cancel()
+
+    @property
+    def has_room_for_a_probe(self) -> bool:
+        return len(self.bounded) < self.bounded.bounds.max_connections + PROBES_MAX
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
@@ -146,7 +177,7 @@ class BoundedServer(web.Server):
         """aiohttp calls the factory once a request's head is read and its turn has come."""
 
         def make(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
-            cast(Handler, protocol).began()
+            cast(Handler, protocol).began(payload)
             return factory(message, payload, protocol, writer, task)
 
         return make
@@ -155,40 +186,75 @@ class BoundedServer(web.Server):
 class Handler(web.RequestHandler):
     """One connection."""
 
-    __slots__ = ("_connection", "_server")
+    __slots__ = ("_body", "_connection", "_is_probe", "_server", "wire")
+
+    wire: asyncio.Transport
 
     def __init__(self, server: BoundedServer, **kwargs: Any) -> None:
         super().__init__(server, **kwargs)
         self._server = server
         self._connection: Connection | None = None
+        self._body: StreamReader | None = None
+        """Of the last request that began."""
+        self._is_probe = False
+        """There was no room for it: it is answered once."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        wire = cast(asyncio.Transport, transport)
-        peer = wire.get_extra_info("peername")
+        self.wire = cast(asyncio.Transport, transport)
         try:
-            self._connection = self._server.bounded.add(wire, peer[0] if isinstance(peer, tuple) else None)
+            self._connection = self._server.bounded.add(self.wire, self._peer)
         except Refused:
-            self._server.refuse(wire)
+            self._server.let_wait(self)
             return
-        self._server.watch(self._connection, self)
-        super().connection_made(transport)
+        self._enter()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         if self._connection is None:  # refused: aiohttp was never told of it
+            self._server.leave_lobby(self)
             return
         self._server.forget(self._connection)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if self._connection is None:
+            self._ask_for_room(data)
+        if self._connection is None:
             return
-        if data:
+        if data and self._is_body_over:
             self._server.bounded.got_bytes(self._connection, asyncio.get_running_loop().time())
         super().data_received(data)
 
-    def began(self) -> None:
+    def began(self, body: StreamReader) -> None:
+        self._body = body
         if self._connection is not None:
             self._server.bounded.began(self._connection)
+
+    def _ask_for_room(self, data: bytes) -> None:
+        """A probe that is all there is answered beyond the bound: it waits for nothing."""
+        if self.wire.is_closing():
+            return
+        if data.startswith(_PROBES) and data.endswith(_END_OF_HEAD) and self._server.has_room_for_a_probe:
+            self._server.leave_lobby(self)
+            self._is_probe = True
+            self._connection = self._server.bounded.add(self.wire, self._peer, is_beyond=True)
+            self._enter()
+        else:
+            self._server.refuse(self)
+
+    def _enter(self) -> None:
+        assert self._connection is not None, "it was added"
+        self._server.watch(self._connection, self)
+        super().connection_made(self.wire)
+
+    @property
+    def _peer(self) -> str | None:
+        peer = self.wire.get_extra_info("peername")
+        return peer[0] if isinstance(peer, tuple) else None
+
+    @property
+    def _is_body_over(self) -> bool:
+        """What comes is no rest of a body that was answered before it was there."""
+        return self._body is None or self._body.is_eof()
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
@@ -196,6 +262,8 @@ class Handler(web.RequestHandler):
         if isinstance(resp, web.HTTPException) and resp.status >= HTTPStatus.BAD_REQUEST:
             # raised outside of our middleware: an expectation that is not met
             resp = _answer(problem_of(resp) or _MALFORMED)
+        if self._is_probe:
+            resp.force_close()
         try:
             return await super().finish_response(request, resp, start_time)
         finally:
@@ -214,7 +282,7 @@ class Handler(web.RequestHandler):
             raise ConnectionError from exc
         if isinstance(exc, HttpProcessingError):
             # somebody else's mistake: one line for who looks for it, no error and no traceback of ours
-            log.debug("api.not_http", error=" ".join(exc.message.split())[:200])
+            log.debug("api.not_http", error=exc.message.partition(":")[0][:200])  # after it: what was sent, keys too
         else:
             log.error("api.failed", status=status, exc_info=exc)
         if request.writer.output_size > 0:

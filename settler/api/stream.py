@@ -42,6 +42,11 @@ log = structlog.get_logger(__name__)
 
 EVENT_STREAM = "text/event-stream"
 LOOK_EVERY_S = 0.5
+RESTS = 4
+"""Times as long as a look took, the next one waits at least, up to `LOOK_AT_LEAST_EVERY_S`: what strangers make dear to
+look at, by a thousand grains of dust on invoices they follow, is told later and takes a fifth of the process at most.
+"""
+LOOK_AT_LEAST_EVERY_S = 10.0
 RETRY_MS = 2_000
 RETRY_SPREAD_MS = 3_000
 """Told to listeners: when to come again. Spread, so that those of a process that ended do not all come at once."""
@@ -110,6 +115,8 @@ class Streams:
         """Of invoices somebody listens to, as of the last look."""
         self._has_come = asyncio.Event()
         """Somebody listens who has got nothing yet."""
+        self._pause_s = LOOK_EVERY_S
+        """From one look at all of them to the next."""
         self._is_closing = False
         self._is_cut_off = False
         """The database did not answer last time."""
@@ -220,9 +227,8 @@ class Streams:
         while True:
             await self._wait_for_the_next_look(looked_at)
             self._has_come.clear()
-            is_due = clock.monotonic() - looked_at >= LOOK_EVERY_S
-            if is_due:
-                looked_at = clock.monotonic()
+            began = clock.monotonic()
+            is_due = began - looked_at >= self._pause_s
             # between two looks only for those who came: what they get is no older than their request
             due = [each for each in self._listeners if is_due or each.is_new]
             try:
@@ -233,6 +239,9 @@ class Streams:
                 self._is_cut_off = True
                 continue
             self._is_cut_off = False
+            if is_due:
+                looked_at = clock.monotonic()
+                self._pause_s = min(LOOK_AT_LEAST_EVERY_S, max(LOOK_EVERY_S, RESTS * (looked_at - began)))
             for each in due:
                 each.is_new = False
             self._tell()
@@ -242,7 +251,7 @@ class Streams:
         if not self._listeners or self._is_cut_off:
             await self._sleep_or_wait(LOOK_EVERY_S if self._listeners else None)
             return
-        await self._sleep_or_wait(max(0.0, looked_at + LOOK_EVERY_S - clock.monotonic()))
+        await self._sleep_or_wait(max(0.0, looked_at + self._pause_s - clock.monotonic()))
 
     async def _sleep_or_wait(self, seconds: float | None) -> None:
         """Until somebody comes, at most `seconds` of the clock."""

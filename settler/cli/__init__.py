@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 __all__ = ["main"]
 
@@ -17,11 +18,14 @@ def main(args: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit code. `args`: default those of the process."""
     import typer
 
+    if sys.stdout is None:  # closed by whoever started us: nobody reads
+        sys.stdout = _nowhere()
     from settler.cli.app import app
     from settler.cli.failures import lines_and_code
 
     try:
         code = app(list(sys.argv[1:] if args is None else args), standalone_mode=False, prog_name="settler")
+        sys.stdout.flush()  # what cannot be written is to be seen here, not by Python as it ends
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -33,14 +37,25 @@ def main(args: Sequence[str] | None = None) -> int:
         explained = lines_and_code(error)
         if explained is None:
             raise
+        if isinstance(error, OSError):
+            _close_stdout()
         lines, code = explained
         for line in lines:
             print(line, file=sys.stderr)
     return int(code or 0)
 
 
+def _nowhere() -> TextIO:
+    import os
+    from pathlib import Path
+
+    return Path(os.devnull).open("w", encoding="utf-8")
+
+
 def _close_stdout() -> None:
-    """The reader went away (`| head`): without this Python complains once more when it flushes at the end."""
+    """The reader went away (`| head`), or the disk is full: without this Python complains once more when it flushes at
+    the end.
+    """
     import os
 
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

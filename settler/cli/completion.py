@@ -6,6 +6,7 @@ nothing. Values of enumerations and names of commands complete by themselves.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +15,10 @@ import typer
 
 _MAX_BYTES = 1 << 20
 """As the configuration itself is bounded."""
+_CHAIN_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}", re.ASCII)
+"""As the configuration takes it (`settler.config.values`, too heavy to load here). Nothing else is offered: the script
+for zsh evaluates what it is given, and the file may be a stranger's, in the folder one happens to stand in.
+"""
 
 
 def chain_names(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -24,7 +29,9 @@ def chain_names(ctx: typer.Context, incomplete: str) -> list[str]:
             chains = tomllib.loads(stream.read(_MAX_BYTES).decode()).get("chains")
     except (OSError, ValueError):
         return []
-    return [name for name in chains if name.startswith(incomplete)] if isinstance(chains, dict) else []
+    if not isinstance(chains, dict):
+        return []
+    return [name for name in chains if _CHAIN_NAME.fullmatch(name) and name.startswith(incomplete)]
 
 
 def words(known: Sequence[str]) -> Callable[[str], list[str]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from settler.cli.text import one_line
 
 PROBLEM = 1
@@ -45,8 +47,21 @@ def lines_and_code(error: Exception) -> tuple[list[str], int] | None:
         case StorageError():
             said = " ".join(str(error).split())  # libpq breaks its lines
             return [f"error: the database: {one_line(said)}; see that it runs and try again"], PROBLEM
+        case UnicodeEncodeError():
+            return _unwritable(error)
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EIO, filename=None):
+            return [f"error: the output cannot be written: {error.strerror}"], PROBLEM
         case _:
             return None
+
+
+def _unwritable(error: UnicodeEncodeError) -> tuple[list[str], int]:
+    """Bytes of the command line that are no text reach us as halves of surrogate pairs, which nothing can encode."""
+    text = error.object[error.start : error.end]
+    if all("\udc80" <= character <= "\udcff" for character in text):
+        return [f"error: an argument holds bytes that are not UTF-8, {text!a}; write it in UTF-8"], USAGE
+    what = f"the output holds {text[:20]!a}, which {error.encoding} has no bytes for"
+    return [f"error: {what}; set PYTHONIOENCODING=utf-8"], PROBLEM
 
 
 def _usage(error: Exception) -> list[str]:

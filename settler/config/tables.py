@@ -145,8 +145,9 @@ class ApiSettings(_Table):
     max_connections: Annotated[int, BeforeValidator(_not_bool), AfterValidator(_between(1, 100_000, "connections"))] = (
         1_000
     )
-    """Connections in all. Of more, those that idle longest are closed, and new ones refused while none idles. Fewer
-    where the system allows fewer open files (`ulimit -n`). An open payment page holds one.
+    """Connections in all. Of more, those that idle longest are closed, and new ones refused while none idles; `/livez`
+    and `/readyz` are answered all the same. Fewer where the system allows fewer open files (`ulimit -n`). An open
+    payment page holds one.
     """
     max_connections_per_address: Annotated[
         int, BeforeValidator(_not_bool), AfterValidator(_between(0, 100_000, "connections"))

@@ -184,6 +184,17 @@ async def _close(runner: web.AppRunner, drain: _Drain) -> None:
             await runner.cleanup()
 
 
+async def _end_sends(dispatch: Dispatch, sender: HttpSender, drain: _Drain) -> None:
+    """Waits for the sends under way. If the database is away they stay claimed, and are sent again after the lease."""
+    try:
+        async with asyncio.timeout(max(0.2, drain.left_s())):
+            await dispatch.drain(drain.left_s(SENDS_SHARE))
+    except (StorageUnavailable, TimeoutError) as error:
+        _log.warning("webhooks.not_recorded", error=str(error) or "the database did not answer in time")
+    finally:
+        await sender.close()
+
+
 async def _mute_the_rest(db: Database) -> None:
     """After the loops and the API have ended: else a later run would send what they told of last."""
     try:
@@ -317,8 +328,7 @@ async def _run_tasks(process: _Process, chains: Mapping[str, ChainParts], stop: 
     except TimeoutError:
         return False
     finally:
-        await dispatch.drain(process.drain.left_s(SENDS_SHARE))
-        await sender.close()
+        await _end_sends(dispatch, sender, process.drain)
     return True
 
 

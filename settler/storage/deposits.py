@@ -70,6 +70,21 @@ async def mark_taken(
         await conn.execute(update(_d).where(_d.c.address == address).values(invoice_id=invoice_id, free_from=later))
 
 
+async def of_another_merchant(
+    conn: AsyncConnection, addresses: Iterable[Address], merchant: str, *, now: datetime
+) -> frozenset[Address]:
+    """Those of the addresses that an invoice of another merchant was given, and has still."""
+    found: set[Address] = set()
+    for chunk in chunks(sorted(set(addresses))):
+        query = (
+            select(_d.c.address)
+            .join(_i, _i.c.id == _d.c.invoice_id)
+            .where(_d.c.address.in_(chunk), _i.c.merchant != merchant, _d.c.free_from > now)
+        )
+        found |= {Address(row.address) for row in await conn.execute(query)}
+    return frozenset(found)
+
+
 async def _take(conn: AsyncConnection, invoice_id: InvoiceId, *, until: datetime, now: datetime) -> Address | None:
     query = (
         select(_d.c.address)

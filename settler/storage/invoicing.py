@@ -9,6 +9,7 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from chains.address import to_checksum
 from chains.model import Address, BaseUnits, BlockNumber
 from chains.proof.keccak import keccak
 from settler.domain.deposits import POOL_ONLY, DepositPolicy
@@ -111,8 +112,18 @@ def _from_block(state: ChainState | None, *, is_new: bool) -> BlockNumber | None
 async def _addresses(
     conn: AsyncConnection, id_: InvoiceId, draft: Draft, policy: DepositPolicy, now: datetime
 ) -> list[Address]:
-    """Where each option is to be paid. What was named by hand is taken first, or the pool might give the same."""
+    """Where each option is to be paid. What was named by hand is taken first, or the pool might give the same. Not what
+    another merchant's invoice was given: money would be nobody's, for two were meant, and anybody can name an address.
+    """
     named = [o.pay_to for o in draft.options if o.pay_to is not None]
+    others = await deposits.of_another_merchant(conn, named, draft.merchant, now=now)
+    for index, o in enumerate(draft.options):
+        if o.pay_to in others:
+            raise Conflict(
+                f"options[{index}].pay_to",
+                f"{to_checksum(o.pay_to)} is the deposit address of another invoice; give another address, or leave it "
+                "out to be given one",
+            )
     await deposits.mark_taken(conn, named, id_, until=draft.monitoring_until + policy.quarantine)
     left_out = next((index for index, o in enumerate(draft.options) if o.pay_to is None), None)
     if left_out is None:

@@ -184,6 +184,12 @@ async def has_detected(conn: AsyncConnection, chain_id: ChainId) -> bool:
     return (await conn.execute(query)).first() is not None
 
 
+async def count_of_invoice(conn: AsyncConnection, id_: InvoiceId) -> int:
+    """Transfers allocated to it; orphaned ones too."""
+    query = select(func.count()).select_from(_t).where(_t.c.invoice_id == id_)
+    return int((await conn.execute(query)).scalar_one())
+
+
 async def of_invoices(conn: AsyncConnection, ids: Iterable[InvoiceId]) -> dict[InvoiceId, list[TransferRecord]]:
     """All transfers allocated to each invoice, in the order of their place; orphaned ones too."""
     found: dict[InvoiceId, list[TransferRecord]] = {id_: [] for id_ in ids}

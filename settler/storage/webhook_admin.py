@@ -18,11 +18,13 @@ from settler.storage import operator_actions, webhooks
 
 MAX_ENDPOINTS = 100
 """Live ones, in all: each event makes a row for each that wants it."""
+MAX_ENDPOINTS_OF_ONE = 20
+"""Of them, one merchant's own: whose key may write must not leave the others without any."""
 
 
 async def add(conn: AsyncConnection, endpoint: Endpoint, by: By) -> None:
     """A new endpoint, which gets the events from now on. Raises `Conflict` where there are too many."""
-    await _need_room(conn, "url")
+    await _need_room(conn, "url", endpoint.merchant)
     await webhooks.add_endpoint(conn, endpoint)
     await _record(conn, "add", endpoint, by)
 
@@ -46,7 +48,7 @@ async def enable(conn: AsyncConnection, id_: EndpointId, by: By, *, merchant: st
     endpoint = await _get(conn, id_, merchant)
     if endpoint.is_live:
         raise Conflict("id", f"{id_} is enabled already")
-    await _need_room(conn, "id")
+    await _need_room(conn, "id", endpoint.merchant)
     await webhooks.close_outbox(conn, by.now)
     await webhooks.enable_endpoint(conn, id_)
     await _record(conn, "enable", endpoint, by, was=endpoint.disabled_reason or "")
@@ -83,9 +85,12 @@ async def _get(conn: AsyncConnection, id_: EndpointId, merchant: str | None) -> 
     return endpoint
 
 
-async def _need_room(conn: AsyncConnection, field: str) -> None:
-    if len(await webhooks.find_endpoints(conn, limit=MAX_ENDPOINTS)) >= MAX_ENDPOINTS:
+async def _need_room(conn: AsyncConnection, field: str, merchant: str | None) -> None:
+    live = await webhooks.find_endpoints(conn, limit=MAX_ENDPOINTS)
+    if len(live) >= MAX_ENDPOINTS:
         raise Conflict(field, f"there are {MAX_ENDPOINTS} endpoints already; remove one first")
+    if merchant is not None and sum(each.merchant == merchant for each in live) >= MAX_ENDPOINTS_OF_ONE:
+        raise Conflict(field, f"merchant {merchant!r} has {MAX_ENDPOINTS_OF_ONE} endpoints already; remove one first")
 
 
 async def _record(conn: AsyncConnection, verb: str, endpoint: Endpoint, by: By, **more: str | int) -> None:

@@ -74,7 +74,9 @@ async def retry_delivery(
     if delivery.status is DeliveryStatus.PENDING:
         await conn.execute(update(_d).where(_d.c.id == id_, _d.c.status == "pending").values(next_attempt_at=now))
     else:
-        await conn.execute(update(_d).where(_d.c.id == id_).values(afresh(now)))
+        # Only what it still is: made due by somebody else meanwhile, it may be on its way under another's claim.
+        same = (_d.c.id == id_) & (_d.c.status == delivery.status.value)
+        await conn.execute(update(_d).where(same).values(afresh(now)))
     again = await get_delivery(conn, id_)
     assert again is not None, "deliveries are never deleted"
     return again

@@ -105,12 +105,11 @@ async def add_endpoint(conn: AsyncConnection, endpoint: Endpoint) -> None:
 
 async def close_outbox(conn: AsyncConnection, now: datetime) -> None:
     """Makes the deliveries of all events there are, before an endpoint comes into being that is not to get them."""
-    # What still waits in the outbox is older. No comparing of times: the clocks of two hosts differ.
-    if await live_endpoints(conn):
-        while await fan_out(conn, now, limit=500):
-            pass
-    else:
-        await conn.execute(update(_e).where(_NOT_FANNED_OUT).values(is_fanned_out=True))
+    # What still waits in the outbox is older. No comparing of times: the clocks of two hosts differ. Also where there
+    # is no endpoint yet: to mark all events at once as done would be one statement later than that look, and between
+    # the two another endpoint may come into being, and an event for it.
+    while await fan_out(conn, now, limit=500):
+        pass
 
 
 async def fan_out(conn: AsyncConnection, now: datetime, limit: int) -> int:
@@ -140,6 +139,8 @@ async def fan_out(conn: AsyncConnection, now: datetime, limit: int) -> int:
         done.append(event.seq)
         if len(rows) >= DELIVERIES_PER_FAN_OUT:
             break
+    # In the order in which a replay makes them: two that insert the same rows must not wait for each other.
+    rows.sort(key=lambda row: (row["endpoint_id"], row["event_id"]))
     await insert_missing(conn, _d, rows, key=["endpoint_id", "event_id"])
     for part in chunks(done):
         await conn.execute(update(_e).where(_e.c.seq.in_(part)).values(is_fanned_out=True))
@@ -150,9 +151,13 @@ async def pass_over(conn: AsyncConnection, limit: int) -> int:
     """Takes the oldest events out of the outbox without a delivery; how many, at most `limit`. For a shadow run, whose
     events nobody is to be told of, now or later.
     """
-    oldest = select(_e.c.seq).where(_NOT_FANNED_OUT).order_by(_e.c.seq).limit(limit)
-    found = await conn.execute(update(_e).where(_e.c.seq.in_(oldest)).values(is_fanned_out=True))
-    return found.rowcount
+    # Held first, in the order in which the feed places them: an UPDATE alone takes rows as it comes upon them, and it
+    # and the placer would wait for each other.
+    oldest = select(_e.c.seq).where(_NOT_FANNED_OUT).order_by(_e.c.seq).limit(limit).with_for_update()
+    found = list((await conn.execute(oldest)).scalars())
+    for part in chunks(found):
+        await conn.execute(update(_e).where(_e.c.seq.in_(part)).values(is_fanned_out=True))
+    return len(found)
 
 
 async def bury(conn: AsyncConnection, limit: int) -> int:

@@ -12,9 +12,9 @@ import asyncio
 import contextlib
 import functools
 import socket
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol, Self
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, Self, TypeVar, cast
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -25,6 +25,8 @@ from settler.clock import Clock
 from settler.domain.delivery import Answered, NoAnswer, Reply, parse_retry_after
 from settler.domain.errors import InvalidInput
 from settler.webhook.guard import check_url, refusal
+
+T = TypeVar("T")
 
 TIMEOUT_S = 15.0
 """From the first byte of DNS to the status line; Standard Webhooks advises 15 to 30 s."""
@@ -123,10 +125,11 @@ class HttpSender:
 
 
 class SystemResolver(AbstractResolver):
-    """`getaddrinfo` on threads of its own."""
+    """`getaddrinfo` on threads of its own, which the end of the process waits for as little as sends do: an executor's
+    would be joined, for as long as a dead name server takes."""
 
     def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(RESOLVER_THREADS, thread_name_prefix="webhook-dns")
+        self._free = asyncio.Semaphore(RESOLVER_THREADS)
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -134,7 +137,8 @@ class SystemResolver(AbstractResolver):
         ask = functools.partial(
             socket.getaddrinfo, host, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
         )
-        found = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+        await self._free.acquire()
+        found = await _on_a_thread(ask, self._free.release)
         return [
             ResolveResult(
                 hostname=host,
@@ -148,7 +152,38 @@ class SystemResolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        pass
+
+
+def _on_a_thread(ask: Callable[[], T], on_end: Callable[[], None]) -> asyncio.Future[T]:
+    """What `ask` returns or raises. `on_end` is called in the loop when the thread has ended, whoever still waits."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[T] = loop.create_future()
+
+    def end(result: T | None, error: BaseException | None) -> None:
+        on_end()
+        if answer.done():  # nobody waits any more
+            return
+        if error is not None:
+            answer.set_exception(error)
+        else:
+            answer.set_result(cast(T, result))
+
+    def run() -> None:
+        result, failed = None, None
+        try:
+            result = ask()
+        except Exception as error:  # noqa: BLE001 - raised again where it is waited for
+            failed = error
+        with contextlib.suppress(RuntimeError):  # the loop is gone
+            loop.call_soon_threadsafe(end, result, failed)
+
+    try:
+        threading.Thread(target=run, name="webhook-dns", daemon=True).start()
+    except RuntimeError as error:  # this host has no more of them
+        on_end()
+        raise OSError(f"the name server was not asked: {error}") from error
+    return answer
 
 
 class Vet(Protocol):

@@ -112,6 +112,32 @@ async def test_auth_none__called_by_a_foreign_name__is_421(start: Start, host: s
         assert response.status == status
 
 
+@pytest.mark.parametrize(
+    ("headers", "is_let_in"),
+    [
+        ({"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}, False),
+        ({"Origin": "https://evil.example"}, False),
+        ({"Origin": "null"}, False),
+        ({"Origin": "http://["}, False),
+        ({"Sec-Fetch-Site": "same-site", "Origin": "http://127.0.0.1:3000"}, False),
+        ({"Origin": "http://127.0.0.1:8080", "Sec-Fetch-Site": "same-origin"}, True),
+        ({}, True),
+    ],
+)
+async def test_auth_none__a_page_of_another_site__changes_nothing(
+    start: Start, headers: dict[str, str], is_let_in: bool
+) -> None:
+    """A POST without a body needs no permission of ours from a browser: any page that an operator visited could have
+    all webhooks sent again.
+    """
+    api = await start(auth="none")
+    called = {"Host": "127.0.0.1:8080", **headers}
+    async with api.client.post("/v1/webhook-deliveries/replay", headers=called) as response:
+        assert response.status == (200 if is_let_in else 403), await response.text()
+    async with api.client.get("/v1/invoices", headers=called) as response:
+        assert response.status == 200, "looking is not changing, and the browser keeps the answer from the page"
+
+
 async def test_a_bound_key__makes_and_sees_its_merchants_objects_alone(api: Api) -> None:
     acme = await api.key_for(*Scope, merchant="acme")
     ours = await api.post("/v1/invoices", invoice(), key=acme)

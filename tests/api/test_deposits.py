@@ -11,6 +11,7 @@ from chains.address import parse_address
 from settler.domain.deposits import POOL_ONLY, DepositPolicy
 from settler.domain.derivation import read_key
 from settler.storage import deposits
+from settler.storage.api_keys import Scope
 from tests.api.conftest import NOW, Api, Start, address, invoice
 from tests.support.db import sqlite_alone
 from tests.support.wallet import ANVIL_ADDRESSES, XPUB
@@ -119,6 +120,21 @@ async def test_post_invoice__pool_exhausted__is_409(api: Api) -> None:
     problem = await api.refused("POST", "/v1/invoices", 409, json=body)
     assert [e["field"] for e in problem["errors"]] == ["options[0].pay_to"]
     assert "the pool has 1 address and none is free" in problem["detail"]
+
+
+async def test_post_invoice__at_the_deposit_address_of_another_merchant__is_409(start: Start) -> None:
+    """A merchant could name by hand the address that another's invoice was given. What that one's customers paid then
+    fitted two invoices, settled neither, and waited in suspense for an operator.
+    """
+    api = await start(deposits=DepositPolicy(key=read_key(XPUB, "0")))
+    acme, other = await api.key_for(Scope.WRITE, merchant="acme"), await api.key_for(Scope.WRITE, merchant="other")
+    given = await api.post("/v1/invoices", invoice(options=[option(pay_to=None)]), key=acme)
+    pay_to = given["options"][0]["pay_to"]
+    named = invoice(options=[option(pay_to=address(9)), option(pay_to=pay_to)])
+    problem = await api.refused("POST", "/v1/invoices", 409, json=named, key=other)
+    assert [e["field"] for e in problem["errors"]] == ["options[1].pay_to"]
+    assert "acme" not in str(problem)
+    await api.post("/v1/invoices", named, key=acme)
 
 
 async def test_post_invoice__repeated_with_its_key__takes_one_address(start: Start) -> None:

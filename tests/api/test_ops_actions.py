@@ -12,7 +12,7 @@ import pytest
 from settler.api.app import ROUTES as API_ROUTES
 from settler.api.pages import ops, ops_actions
 from settler.domain.invoices import Allocation
-from settler.storage import holds, schema, webhooks
+from settler.storage import holds, schema, transfers, webhooks
 from settler.storage.api_keys import Scope
 from tests.api.conftest import Api, Start, invoice
 from tests.api.ops_browser import Browser
@@ -365,6 +365,30 @@ async def test_a_merchant_s_key__sees_and_decides_about_its_own_alone(api: Api, 
     await theirs.request("POST", f"/ops/endpoints/{shop.endpoint}/replay", data={"form_mark": mark}, status=404)
     assert await actions(world) == before
     assert await status_of(api.db, shop.dead) == "dead"
+
+
+async def test_a_merchant_s_key__is_not_told_which_invoices_others_have(api: Api, shop: Shop, world: World) -> None:
+    """Asked to assign a payment of his own, a merchant was told 404 for an invoice that nobody has and 409 for one that
+    another merchant has.
+    """
+    async with api.db.read() as conn:
+        (paid,) = (await transfers.of_invoices(conn, [shop.settled.id]))[shop.settled.id]
+    others = await api.post("/v1/invoices", invoice(merchant="acme"))
+    ours = await api.key_for(*Scope, merchant=shop.settled.merchant)
+    refusals = [
+        await api.refused(
+            "POST", f"/v1/transfers/{paid.id}/assign", 404, key=ours, json={"invoice_id": id_, "reason": TYPED}
+        )
+        for id_ in (others["id"], f"inv_{'0' * 26}")
+    ]
+    assert [r["detail"].partition("inv_")[0] for r in refusals] == ["there is no invoice "] * 2
+    await api.refused(
+        "POST",
+        f"/v1/transfers/{paid.id}/assign",
+        409,
+        key=ours,
+        json={"invoice_id": shop.open_invoice.id, "reason": TYPED},
+    )
 
 
 async def test_no_keys__anonymous_decides_by_forms_of_this_process(start: Start, filled: tuple[Path, Shop]) -> None:

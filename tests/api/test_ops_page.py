@@ -459,6 +459,13 @@ async def test_garbage__is_never_a_fault_of_ours(shop: Shop, api: Api, browser: 
     assert statuses[200] > 10
 
 
+@pytest.mark.parametrize("query", ["dead-letters?endpoint_id=%00", "suspense?chain=a%00b"])
+async def test_filter__with_a_character_no_database_takes__is_told_so(browser: Browser, query: str) -> None:
+    """U+0000 in an endpoint's id went to the database as it was; PostgreSQL refuses it, which was a 500."""
+    html = await browser.open(f"/ops/{query}", status=422)
+    assert "control character U+0000" in html.text
+
+
 async def raw_status(api: Api, sent: bytes) -> int:
     reader, writer = await asyncio.open_connection("127.0.0.1", api.client.port)
     try:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from chains.address import to_checksum
-from settler.api.pages import render
+from chains.model import Address
+from settler.api.limits import Limits
+from settler.api.pages import pay, render
+from settler.clock import FakeClock
 from settler.domain.drafting import ChainOffer, OptionRequest
 from settler.domain.invoices import Match
+from settler.storage import schema
 from settler.storage.engine import Database
 from tests.api.conftest import NOW, USDC, Api, Start, address, invoice
 from tests.api.test_qr import matrix, modules
@@ -160,6 +166,53 @@ async def test_page__canceled_held_or_over__shows_no_address(start: Start) -> No
     assert "The time to pay is over" in page.text, "although no chain has said so yet"
     assert not page.offers_an_address
     await api.refused("GET", over["pay_path"] + "/qr.svg", 404)
+
+
+async def test_page__nothing_is_read_of_the_chain__shows_no_address(start: Start) -> None:
+    """The page went on asking for money on a chain that was halted, where it waits for an operator, and on one that
+    was taken out of the configuration, where nobody would see it.
+    """
+    api = await start()
+    two = [{"chain": "base", "token": token, "pay_to": address()} for token in ("USDC", "USDT")]
+    usdt = replace(USDC, symbol="USDT", address=Address(b"\xd0" * 20))
+    both = {"base": ChainOffer(name="base", chain_id=USDC.chain_id, tokens={"USDC": USDC, "USDT": usdt})}
+    asked = await made(await start(catalog=both), options=two)
+    page = await shown(api, asked["pay_path"] + "?option=1")
+    assert page.offers_an_address and two[0]["pay_to"] in page.text and two[1]["pay_to"] not in page.source
+    await api.refused("GET", asked["pay_path"] + "/qr.svg?option=1", 404)
+    without = await start(catalog={})
+    halted = await start(catalog=both)
+    async with api.db.write() as conn:
+        await conn.execute(update(schema.chains).values(halted_at=NOW, halt_reason="its nodes tell of two chains"))
+    for one in (without, halted):
+        page = await shown(one, asked["pay_path"])
+        assert "Being checked" in page.text and "do not send anything" in page.text
+        assert not page.offers_an_address
+        await one.refused("GET", asked["pay_path"] + "/qr.svg", 404)
+
+
+async def test_page__of_much_dust__counts_as_many_requests(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three thousand grains of dust cost a few dollars to send, and then a third of a second of the whole process each
+    time anybody looked at the page.
+    """
+    monkeypatch.setattr(pay, "PAYMENTS_A_REQUEST", 10)
+    world = await World.on(db)
+    owed, other = await world.invoice("100"), await world.invoice("100")
+    world.pay(owed, 1, times=50)
+    world.mine()
+    await world.watch()
+    clock = FakeClock(world.clock.now())
+    limits = Limits(rate_per_s=5, burst=100, monotonic=clock.monotonic)
+    async with served(world, limits=limits) as site:
+        left = []
+        for path in (f"/pay/{other.pay_token}", f"/pay/{owed.pay_token}", f"/pay/{owed.pay_token}/qr.svg"):
+            async with site.api.client.get(path) as response:
+                assert response.status in {200, 404}
+                left.append(int(response.headers["RateLimit"].partition("r=")[2].partition(";")[0]))
+        assert left == [19, 13, 7]
+        for status in (200, 429):
+            async with site.api.client.get(f"/pay/{owed.pay_token}") as response:
+                assert response.status == status
 
 
 async def test_page__follows_the_payments(db: Database) -> None:

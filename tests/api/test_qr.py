@@ -9,6 +9,7 @@ from xml.etree import ElementTree as ET
 import pytest
 import segno
 
+from settler.api.routes import qr
 from settler.storage.api_keys import Scope
 from tests.api.conftest import Api, address, invoice
 from tests.support.db import sqlite_alone
@@ -64,6 +65,24 @@ async def test_qr__shows_the_uri_of_the_option_asked_for(api: Api) -> None:
     assert matrix(first) != matrix(second)
     for query, uri in (("", first), ("?option=0", first), ("?option=1", second)):
         assert modules(await fetched(api, f"/v1/invoices/{made['id']}/qr.svg{query}")) == matrix(uri)
+
+
+async def test_qr__asked_for_again__is_not_made_again(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A code takes some 15 ms in which the process does nothing else; whoever had one payment page could ask for its
+    code again and again.
+    """
+    made: list[str] = []
+
+    def counted(uri: str) -> segno.QRCode:
+        made.append(uri)
+        return segno.make_qr(uri)
+
+    monkeypatch.setattr(qr, "code", counted)
+    invoice_ = await two_ways(api)
+    paths = [f"/v1/invoices/{invoice_['id']}/qr.svg", invoice_["pay_path"] + "/qr.svg"]
+    first, *others = [await fetched(api, path) for path in paths * 3]
+    assert all(other == first for other in others)
+    assert len(made) == 1
 
 
 async def test_qr__refers_to_nothing_outside(api: Api) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from datetime import timedelta
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
+from settler.api.limits import Limits
 from settler.api.pages.session import IDLE, LIFE, NONCE_BYTES, RENEWED_EVERY, SKEW, Seal, Session, key_id_of, opened
 from settler.storage import api_keys, schema
 from settler.storage.api_keys import Scope
@@ -217,6 +219,23 @@ async def test_log_in__too_often__is_429_until_later(browser: Browser, api: Api)
     assert browser.address == "/ops"
 
 
+async def test_log_in__one_address_that_floods__keeps_nobody_else_out(start: Start) -> None:
+    """What an address tried beyond its own bound still counted against the bound of all: one machine that asked a
+    hundred times a minute kept every operator from logging in.
+    """
+    limits = Limits(rate_per_s=0, burst=1, monotonic=float, proxies=[ip_network("127.0.0.0/8")])
+    api = await start(limits=limits)
+    stranger = Browser(api.client, headers={**OWN_SITE, "X-Forwarded-For": "203.0.113.7"})
+    await stranger.open("/ops/login")
+    form = stranger.html.form("/ops/login")
+    for attempt in range(150):
+        data = {**form.fields, "key": "sk_wrong"}
+        await stranger.request("POST", "/ops/login", data=data, status=403 if attempt < 10 else 429)
+    operator = Browser(api.client, headers={**OWN_SITE, "X-Forwarded-For": "203.0.113.8"})
+    await operator.log_in(api.key)
+    assert operator.address == "/ops"
+
+
 async def test_log_out__ends_it_in_this_browser(browser: Browser, api: Api) -> None:
     await browser.log_in(api.key)
     await browser.send("/ops/logout")
@@ -366,6 +385,15 @@ async def test_post__from_elsewhere__is_403_whatever_it_carries(api: Api) -> Non
         browser.headers = headers
         await browser.send("/ops/logout", status=403)
         assert "settler" in browser.cookies
+
+
+@pytest.mark.parametrize("origin", ["http://[", "http://a]b", "x://\u2100", "://", "http://", "127.0.0.1"])
+async def test_post__with_an_origin_that_is_none__is_403(api: Api, origin: str) -> None:
+    """An address with half a bracket could not be taken apart: a 500 with a traceback, for whoever sent one."""
+    headers = {"Origin": origin}
+    for path in ("/ops/login", f"/ops/invoices/inv_{'0' * 26}/cancel"):
+        async with api.client.post(path, headers=headers) as response:
+            assert response.status == 403, await response.text()
 
 
 async def test_post__without_fetch_metadata__goes_by_its_origin(api: Api) -> None:

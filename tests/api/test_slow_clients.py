@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from settler.api.body import MAX_BODY_BYTES, read_json
 from settler.api.connections import WRITE_LEAST_BYTES, Bounds, Connections, Refused
 from settler.api.errors import problems_middleware
-from settler.api.server import protect, serve
+from settler.api.server import LOBBY_MAX, protect, serve
 
 WITHIN_S = 20.0
 HASTY = Bounds(head_timeout_s=0.15, write_timeout_s=0.15, close_timeout_s=0.15, linger_s=0.15, sweep_s=0.02)
@@ -60,6 +60,11 @@ class Client:
             headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
             body = await self.reader.readexactly(int(headers.get("content-length", 0)))
         return Answer(int(status.split(" ")[1]), headers, body)
+
+    async def head(self) -> str:
+        """Of the next answer, which has no body."""
+        async with asyncio.timeout(WITHIN_S):
+            return (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
 
     async def is_closed(self) -> None:
         """Returns once the server has ended the connection; whatever it still sends is read."""
@@ -116,7 +121,8 @@ async def serving(bounds: Bounds = HASTY) -> AsyncIterator[Served]:
 
     app = web.Application(middlewares=[problems_middleware], client_max_size=MAX_BODY_BYTES)
     app.on_response_prepare.append(protect)
-    app.router.add_get("/small", small)
+    for path in ("/small", "/livez", "/readyz"):
+        app.router.add_get(path, small)
     app.router.add_get("/large", large)
     app.router.add_get("/stream", stream)
     app.router.add_post("/echo", echo)
@@ -251,31 +257,73 @@ async def test_connections__more_than_allowed__the_longest_idle_makes_room() -> 
 
 async def test_connections__all_at_work__a_new_one_is_told_503() -> None:
     async with serving(Bounds(max_connections=2)) as server:
-        for _ in range(2):
-            busy = await server.client()
-            busy.send(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n")
-        await _until(lambda: _refuses(server))
+        await _take_all(server, 2)
         refused = await server.client()
+        refused.send(GOOD)
         answer = await refused.answer()
         assert (answer.status, answer.problem["type"]) == (503, "urn:settler:problem:too-many-connections")
         assert int(answer.headers["retry-after"]) > 0
         await refused.is_closed()
 
 
+async def _take_all(server: Served, many: int) -> None:
+    """So many bodies that never come."""
+    for _ in range(many):
+        busy = await server.client()
+        busy.send(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n")
+    await _until(lambda: _refuses(server))
+
+
 async def _refuses(server: Served) -> bool:
-    client = await server.client()
-    try:
-        async with asyncio.timeout(0.05):
-            return (await client.reader.read(12)) == b"HTTP/1.1 503"
-    except TimeoutError:
-        client.writer.close()
-        return False
+    return (await server.ask(GOOD)).status == 503
 
 
 async def _until(is_so: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(WITHIN_S):
         while not await is_so():  # noqa: ASYNC110 -- the other side of a socket sets no event
             await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("probe", [b"GET /livez HTTP/1.1", b"HEAD /readyz HTTP/1.1"])
+async def test_connections__all_at_work__a_probe_is_answered_all_the_same(probe: bytes) -> None:
+    """Five hosts that send bodies byte by byte took all connections; the orchestrator's probe was told 503 for it, and
+    the daemon would have been killed for being busy.
+    """
+    async with serving(Bounds(max_connections=2)) as server:
+        await _take_all(server, 2)
+        for _ in range(40):
+            client = await server.client()
+            client.send(probe + b"\r\nHost: x\r\n\r\n")
+            assert (await client.head()).startswith("HTTP/1.1 200")
+            await client.is_closed()
+        for other in (GOOD, probe + b"\r\nHost: x\r\n", probe + b"\r\nHost: x\r\n\r\n" + GOOD + b"x"):
+            assert (await server.ask(other)).status == 503
+
+
+async def test_connections__all_at_work__who_says_nothing_is_told_503_and_keeps_no_probe_out() -> None:
+    async with serving(Bounds(max_connections=2)) as server:
+        await _take_all(server, 2)
+        silent = [await server.client() for _ in range(LOBBY_MAX + 10)]
+        assert (await server.ask(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")).status == 200
+        for client in silent:
+            assert (await client.answer()).status == 503
+            await client.is_closed()
+
+
+async def test_rest_of_a_body__that_nobody_wanted__is_no_slow_head() -> None:
+    """A body answered before it was all there (401, 404) ended on a connection that idled by then. Its bytes were taken
+    for the beginning of the next request's head, and after the time for it an honest client that kept the connection
+    found a 408 to nothing on it, or to what it had just sent.
+    """
+    async with serving(Bounds(head_timeout_s=0.15, sweep_s=0.02, linger_s=5.0)) as server:
+        client, other = await server.client(), await server.client()
+        client.send(b"POST /small HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nsome")
+        assert (await client.answer()).status == 405
+        client.send(b" more")
+        other.send(b"G")
+        assert (await other.answer()).status == 408, "so much time has passed"
+        client.send(GOOD)
+        assert (await client.answer()).status == 200
 
 
 # -- how large, and how odd --------------------------------------------------------------------------------------------

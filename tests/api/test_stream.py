@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,6 +24,7 @@ from structlog.testing import capture_logs
 
 from settler.api import errors, listener, stream
 from settler.api.app import make_app
+from settler.api.limits import NO_LIMITS, Limits
 from settler.api.stream import STREAMS, StreamBounds, Streams
 from settler.clock import FakeClock
 from settler.domain.drafting import Catalog, InvoiceDefaults
@@ -236,7 +238,7 @@ async def world(db: Database) -> World:
 
 
 @asynccontextmanager
-async def served(world: World, *, catalog: Catalog | None = None) -> AsyncIterator[Site]:
+async def served(world: World, *, catalog: Catalog | None = None, limits: Limits = NO_LIMITS) -> AsyncIterator[Site]:
     """The world's database behind the API."""
     clock = HeldClock(NOW)
     app = make_app(
@@ -251,6 +253,7 @@ async def served(world: World, *, catalog: Catalog | None = None) -> AsyncIterat
         providers=None,
         entropy=entropy,
         allow_private_webhooks=False,
+        limits=limits,
     )
     async with TestClient(TestServer(app)) as client:
         api = Api(client=client, db=world.db, clock=clock, health=Health(clock), key="none")
@@ -340,6 +343,29 @@ async def test_streams__many_listeners__one_look_and_one_rendering_for_all(
         site.clock.advance(1)
         await asyncio.sleep(0.001)
     assert len(looks) <= 1, "nobody listens, nobody looks"
+
+
+async def test_streams__dear_to_look_at__are_looked_at_less_often(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A payment page that a stranger had followed and sent thousands of grains of dust to was read and rendered anew
+    with each block, a quarter of a second of the whole process for each such invoice.
+    """
+    looked_at: list[float] = []
+    fingerprints = invoices.fingerprints
+
+    async def dear(conn: Any, ids: Any) -> Any:
+        looked_at.append(site.clock.monotonic())
+        site.clock.advance(1)
+        return await fingerprints(conn, ids)
+
+    asked = await site.made()
+    async with site.listen(path_of(asked)) as events:
+        await events.event()
+        monkeypatch.setattr(invoices, "fingerprints", dear)
+        await site.clock.run_until(lambda: len(looked_at) == 4)
+        await site.cancel(asked)
+        assert (await events.event())["status"] == "canceled", "later, and not never"
+    pauses = [after - before for before, after in pairwise(looked_at)]
+    assert all(pause >= 1 + stream.RESTS for pause in pauses[1:]), pauses
 
 
 async def test_streams__slow_reader__keeps_one_event_waiting_and_is_cut_off(site: Site) -> None:

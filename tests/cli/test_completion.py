@@ -54,6 +54,20 @@ def test_completion__of_what_is_known_without_a_database(
     assert offered(monkeypatch, bare_settler, line) == words
 
 
+def test_completion__a_strangers_configuration__offers_nothing_that_a_shell_would_carry_out(
+    bare_settler: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The script for zsh evaluates what it is offered, and escapes `$` but no backslash before it: one Tab in a folder
+    with this file ran the command."""
+    hostile = r"""[chains.base]
+[chains."\\$(touch broken)"]
+[chains."x'\"; touch broken"]
+[chains."two\nlines"]
+"""
+    (bare_settler.folder / "other.toml").write_text(hostile)
+    assert offered(monkeypatch, bare_settler, "settler rescan -c other.toml --chain ") == ["base"]
+
+
 @pytest.mark.parametrize(
     ("shell", "sign"), [("bash", "complete -o"), ("zsh", "#compdef settler"), ("fish", "--no-files")]
 )

@@ -111,3 +111,45 @@ def test_process__reader_that_goes_away__is_no_traceback(tmp_path: Path) -> None
         check=False,
     )
     assert "Traceback" not in ran.stderr
+
+
+def by_shell(folder: Path, after: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """What a shell that runs the program `after` so sees."""
+    (folder / "settler.toml").write_text(CONFIG)
+    program = f"{sys.executable} -c 'import sys; from settler.cli import main; sys.exit(main())'"
+    return subprocess.run(
+        ["/bin/sh", "-c", f"{program} {after}"],
+        cwd=folder,
+        env={"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], **environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_process__output_to_a_full_disk__is_a_line(tmp_path: Path) -> None:
+    """It was a traceback, or, where Python held the output back to the end, exit code 120."""
+    for python in ({}, {"PYTHONUNBUFFERED": "1"}):
+        ran = by_shell(tmp_path, "invoice list --json > /dev/full", **python)
+        assert (ran.returncode, ran.stderr) == (1, "error: the output cannot be written: No space left on device\n")
+
+
+def test_process__output_closed__is_no_traceback(tmp_path: Path) -> None:
+    assert by_shell(tmp_path, "api-key create --name shop --scope read").returncode == 0
+    ran = by_shell(tmp_path, "api-key list >&-")
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_process__output_that_the_terminal_cannot_show__is_a_line(tmp_path: Path) -> None:
+    ran = by_shell(tmp_path, "config reference", PYTHONIOENCODING="ascii")
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("error: the output holds ")
+    assert ran.stderr.endswith(", which ascii has no bytes for; set PYTHONIOENCODING=utf-8\n")
+
+
+@pytest.mark.parametrize("command", ["invoice list --reference", "api-key create --scope read --name"])
+def test_process__argument_that_is_no_text__is_a_line(tmp_path: Path, command: str) -> None:
+    ran = by_shell(tmp_path, f"{command} \"$(printf 'x\\377')\"")
+    assert ran.returncode == 2
+    assert ran.stderr == "error: an argument holds bytes that are not UTF-8, '\\udcff'; write it in UTF-8\n"

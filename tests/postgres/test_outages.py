@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from sqlalchemy import func, insert, select, text, update
@@ -12,10 +14,26 @@ from sqlalchemy.exc import DBAPIError
 from settler.storage import connect, schema
 from settler.storage.engine import Database, StorageUnavailable
 from tests.storage import samples
+from tests.support.daemon import running
 from tests.support.db import TEMPLATE
 from tests.support.postgres import PostgresServer
+from tests.webhook.samples import added, an_endpoint, an_event
 
 pytestmark = pytest.mark.postgres
+DAEMON = """
+[database]
+url = "{url}"
+[api]
+listen = "127.0.0.1:0"
+auth = "none"
+[webhooks]
+allow_private_addresses = true
+[runtime]
+drain_timeout_s = 6
+[chains.base]
+rpc = ["http://127.0.0.1:1/"]
+tokens = ["USDC"]
+"""
 chains = schema.chains
 ROW = samples.with_parents(chains)[0][1]
 
@@ -219,3 +237,32 @@ async def test_read__transaction__is_repeatable_and_read_only_and_write_is_not(p
     expected = [("repeatable read", "on"), ("read committed", "off")]
     assert await shown() == expected
     assert await shown() == expected
+
+
+async def test_daemon__stopped_while_the_server_is_away__ends_in_order(
+    postgres_db_url: str, postgres_server: PostgresServer, tmp_path: Path
+) -> None:
+    """What came of the last webhooks could not be recorded, and the daemon ended with that error instead of 0."""
+    was_asked = asyncio.Event()
+
+    async def answer_late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        was_asked.set()
+        await asyncio.sleep(1.0)
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    receiver = await asyncio.start_server(answer_late, "127.0.0.1", 0)
+    port = receiver.sockets[0].getsockname()[1]
+    db = await Database.open(postgres_db_url)
+    await added(db, an_endpoint(url=f"http://127.0.0.1:{port}/"), an_event())
+    await db.dispose()
+    config = tmp_path / "settler.toml"
+    config.write_text(DAEMON.format(url=postgres_db_url))
+    async with receiver:
+        with ExitStack() as meanwhile:
+            async with running(config) as daemon:
+                await asyncio.wait_for(was_asked.wait(), 20)
+                meanwhile.enter_context(postgres_server.stopped())
+    assert "webhooks.not_recorded" in [line["event"] for line in daemon.log.lines]

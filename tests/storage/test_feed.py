@@ -11,7 +11,7 @@ import pytest
 
 from settler.domain.errors import InvalidInput
 from settler.domain.events import Event, EventType, event
-from settler.storage import events, feed
+from settler.storage import events, feed, webhooks
 from settler.storage.engine import Database
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -126,3 +126,29 @@ async def test_place__more_than_one_takes__goes_on_where_it_stopped(db: Database
         async with db.write() as conn:
             assert await feed.place(conn, 2) == placed
     assert await read(db) == list("01234")
+
+
+@pytest.mark.postgres
+async def test_place__in_the_shadow__never_waits_for_the_outbox_that_waits_for_it(postgres_db: Database) -> None:
+    """A shadow run takes events out of the outbox while readers place them: each had rows that the other wanted."""
+    is_over = False
+
+    async def pass_over() -> None:
+        while not is_over:
+            async with postgres_db.write() as conn:
+                await webhooks.pass_over(conn, 1_000)
+
+    async def place() -> None:
+        while not is_over:
+            await feed.catch_up(postgres_db)
+
+    async def tell(writer: int) -> None:
+        for n in range(60):
+            await write(postgres_db, *(an_event(f"{writer}.{n}.{k}") for k in range(40)))
+
+    others = [asyncio.create_task(work()) for work in (pass_over, pass_over, place, place)]
+    try:
+        await asyncio.gather(*(tell(writer) for writer in range(3)))
+    finally:
+        is_over = True
+        await asyncio.gather(*others)

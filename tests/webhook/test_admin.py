@@ -141,3 +141,21 @@ async def test_add_and_enable__too_many__are_refused(db: Database, monkeypatch: 
         await webhook_admin.add(conn, an_endpoint(3), _by())
         with pytest.raises(Conflict, match="2 endpoints already"):
             await webhook_admin.enable(conn, an_endpoint(1).id, _by())
+
+
+async def test_add_and_enable__too_many_of_one_merchant__are_refused(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key bound to one merchant could add endpoints until nobody else could add any."""
+    monkeypatch.setattr(webhook_admin, "MAX_ENDPOINTS_OF_ONE", 1)
+    await added(db, an_endpoint(1, merchant="acme"))
+    async with db.write() as conn:
+        with pytest.raises(Conflict, match="merchant 'acme' has 1 endpoints already"):
+            await webhook_admin.add(conn, an_endpoint(2, merchant="acme"), _by())
+        await webhook_admin.remove(conn, an_endpoint(1).id, _by())
+        await webhook_admin.add(conn, an_endpoint(2, merchant="acme"), _by())
+        with pytest.raises(Conflict, match="merchant 'acme' has 1 endpoints already"):
+            await webhook_admin.enable(conn, an_endpoint(1).id, _by())
+        await webhook_admin.add(conn, an_endpoint(3, merchant="other"), _by())
+        for number in (4, 5):
+            await webhook_admin.add(conn, an_endpoint(number, merchant=None), _by())

@@ -67,7 +67,10 @@ def _paid(**changes: Any) -> Json:
     }
 
 
-INVOICES = {name: _invoice(name) for name in ("good", "tampered", "secret", "old", "rotated", "twice", "reordered")}
+INVOICES = {
+    name: _invoice(name)
+    for name in ("good", "tampered", "secret", "old", "rotated", "twice", "reordered", "shared", "finer")
+}
 WRONG: Mapping[str, tuple[Invoice, Mapping[str, Any], str]] = {
     "another-token": (
         _invoice("another-token", options=(samples.an_option(token="DAI", token_address=samples.DAI, decimals=18),)),
@@ -124,7 +127,9 @@ def receiver(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp(request.param)
     command = [sys.executable, str(EXAMPLES / "receiver.py")] if request.param == "python" else _compiled(folder)
     known = [*INVOICES.values(), *(invoice for invoice, _, _ in WRONG.values() if invoice.reference != "unheard-of")]
-    (folder / "orders.json").write_text(json.dumps({invoice.reference: _order(invoice) for invoice in known}))
+    orders = {invoice.reference: _order(invoice) for invoice in known}
+    orders["mistyped"] = {**orders["good"], "amount": "a hundred"}
+    (folder / "orders.json").write_text(json.dumps(orders))
     env = {**os.environ, "WEBHOOK_SECRET": SECRET, "ORDERS": str(folder / "orders.json"), "PORT": "0"}
     said = folder / "said"
     with said.open("wb") as out:
@@ -284,6 +289,35 @@ async def test_reversed_comes_first__the_older_settled_ships_nothing(sqlite_db: 
         ["stop reordered", "older than what is known"],
         [204, 204],
     )
+
+
+async def test_reversed_of_anothers_invoice__stops_no_order_of_the_same_reference(
+    sqlite_db: Database, receiver: Running
+) -> None:
+    """Two merchants may both have an order 42, and one endpoint may hear of both."""
+    anothers = _event(
+        INVOICES["shared"], EventType.INVOICE_REVERSED, id="inv_" + "8" * 26, version=5, status="reversed"
+    )
+    assert await _sent(sqlite_db, receiver, anothers, _event(INVOICES["shared"])) == (
+        ["ignored", "ship shared"],
+        [204, 204],
+    )
+
+
+async def test_less_by_a_part_finer_than_18_decimals__is_not_shipped(sqlite_db: Database, receiver: Running) -> None:
+    less = _event(INVOICES["finer"], amount_settled="99.9999999999999999999")
+    assert await _sent(sqlite_db, receiver, less) == (["hold finer: less was settled than ordered"], [204])
+
+
+async def test_what_cannot_be_handled__is_asked_for_again_and_ends_nothing(
+    sqlite_db: Database, receiver: Running
+) -> None:
+    """An order with a mistyped amount ended the receiver in TypeScript, again at each retry: nothing was shipped."""
+    mistyped = _event(_invoice("mistyped"), id=INVOICES["good"].id)
+    assert (await _sent(sqlite_db, receiver, mistyped))[0] == []
+    later = _event(INVOICES["good"], EventType.INVOICE_EXPIRED, version=9)
+    said, codes = await _sent(sqlite_db, receiver, later)
+    assert (said, codes) == (["ignored"], [204])
 
 
 @pytest.mark.parametrize("name", ["receiver.py", "receiver.ts"])

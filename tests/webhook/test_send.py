@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import gzip
 import socket
+import subprocess
+import sys
+import threading
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from email.utils import format_datetime
@@ -317,3 +320,57 @@ async def test_send__close__leaves_no_task() -> None:
     await _send("http://127.0.0.1:1/")
     await asyncio.sleep(0)
     assert asyncio.all_tasks() == before
+
+
+def test_process__ends_while_a_name_server_says_nothing() -> None:
+    """The threads that asked it were an executor's, which Python joins: a stop took as long as the name server."""
+    program = """
+import asyncio, socket, time
+socket.getaddrinfo = lambda *_, **__: time.sleep(60)
+from settler.clock import SystemClock
+from settler.webhook.send import HttpSender
+
+async def main():
+    async with HttpSender(clock=SystemClock(), allow_private=False, timeout_s=0.2) as sender:
+        print((await sender.send("http://shop.example/", {}, b"{}")).reason)
+
+asyncio.run(main())
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    assert (ran.stdout, ran.stderr) == ("no answer within 0.2 s\n", "")
+
+
+async def test_resolve__no_thread_to_be_had__is_a_failed_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not a bug of ours, which would stop the dispatch for all endpoints."""
+
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(send_module, "RESOLVER_THREADS", 1)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    for _ in range(2):
+        assert "can't start new thread" in _reason(await _send("http://shop.example/"))
+
+
+async def test_resolve__more_than_there_are_threads__take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look-up that its send gave up on holds a thread until it ends, and then lets the next one go on."""
+    may_answer, asked = threading.Event(), 0
+
+    def slow(host: str, port: int, **_: object) -> list[tuple[int, int, int, str, tuple[str, int]]]:
+        nonlocal asked
+        asked += 1
+        may_answer.wait(10)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", port))]
+
+    monkeypatch.setattr(send_module, "RESOLVER_THREADS", 2)
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    resolver = send_module.SystemResolver()
+    given_up = [asyncio.create_task(resolver.resolve("shop.example", 80)) for _ in range(2)]
+    await asyncio.sleep(0.05)
+    for task in given_up:
+        task.cancel()
+    waiting = asyncio.create_task(resolver.resolve("shop.example", 80))
+    await asyncio.sleep(0.05)
+    assert asked == 2
+    may_answer.set()
+    assert [result["host"] for result in await waiting] == ["192.0.2.1"]

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from settler.domain.delivery import Delivery, DeliveryId, DeliveryStatus, EndpointId
+from settler.domain.delivery import Delivery, DeliveryId, DeliveryStatus, Endpoint, EndpointId
 from settler.domain.errors import Conflict, NotFound
 from settler.domain.events import EventType
-from settler.storage import webhooks
+from settler.storage import webhook_deliveries, webhook_endpoints, webhooks
 from settler.storage.engine import Database
-from settler.storage.webhooks import Claim
+from settler.storage.webhooks import Claim, Replay
 from tests.webhook.samples import NOW, OLD_SECRET, add, added, an_endpoint, an_event
 
 LATER = NOW + timedelta(minutes=5)
@@ -150,6 +152,51 @@ async def test_fan_out__two_workers__share_the_outbox(postgres_db: Database) -> 
         assert await webhooks.fan_out(one, NOW, 3) == 3
         assert await webhooks.fan_out(other, NOW, 3) == 1
     assert len(await _find(postgres_db)) == 4
+
+
+@pytest.mark.postgres
+async def test_add_endpoint__the_first_two_at_once__no_event_is_lost(
+    postgres_db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The story: who added the second saw that there was none yet, the first came into being, an event for it was
+    told, and then all events were marked as done, "for there is nobody to tell"."""
+    has_looked, may_go_on, look = asyncio.Event(), asyncio.Event(), webhook_endpoints.live_endpoints
+
+    async def look_and_wait(conn: AsyncConnection) -> Sequence[Endpoint]:
+        found = await look(conn)
+        if not has_looked.is_set():
+            has_looked.set()
+            await may_go_on.wait()
+        return found
+
+    monkeypatch.setattr(webhooks, "live_endpoints", look_and_wait)
+    second = asyncio.create_task(added(postgres_db, an_endpoint(2)))
+    looked = asyncio.create_task(has_looked.wait())
+    await asyncio.wait({second, looked}, return_when=asyncio.FIRST_COMPLETED)
+    looked.cancel()
+    await added(postgres_db, an_endpoint(1))
+    await added(postgres_db, an_event())
+    may_go_on.set()
+    await second
+    await _fan_out(postgres_db)
+    assert an_endpoint(1).id in {d.endpoint_id for d in await _find(postgres_db)}
+
+
+@pytest.mark.postgres
+async def test_fan_out__its_events_replayed_meanwhile__neither_waits_for_the_other(postgres_db: Database) -> None:
+    """Both made the same deliveries, one in the order of the outbox and one in that of ids: a deadlock."""
+    await added(postgres_db, an_endpoint())
+    wanted = Replay(since=None, until=LATER, endpoint_id=an_endpoint().id)
+
+    async def replay() -> None:
+        async with postgres_db.write() as conn:
+            await webhooks.replay(conn, wanted, NOW, after=None, limit=10_000)
+
+    for batch in range(12):
+        async with postgres_db.write() as conn:
+            await add(conn, *(an_event(batch * 100 + n) for n in range(100)))
+        await asyncio.gather(_fan_out(postgres_db), replay())
+    assert len(await _find(postgres_db, limit=2_000)) == 1_200
 
 
 # Claims
@@ -289,6 +336,36 @@ async def test_retry_delivery__not_possible__says_so(db: Database) -> None:
         await webhooks.disable_endpoint(conn, an_endpoint().id, NOW, reason="removed")
         with pytest.raises(Conflict, match="disabled"):
             await webhooks.retry_delivery(conn, id_, LATER)
+
+
+@pytest.mark.postgres
+async def test_retry_delivery__asked_twice_at_once__is_on_its_way_once(
+    postgres_db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The story: the second to ask took away the claim under which the delivery had gone out for the first, and
+    another worker sent it beside that one."""
+    id_ = await _died(postgres_db)
+    has_looked, may_go_on, look = asyncio.Event(), asyncio.Event(), webhook_endpoints.get_endpoint
+
+    async def look_and_wait(conn: AsyncConnection, endpoint: EndpointId) -> Endpoint | None:
+        found = await look(conn, endpoint)
+        if not has_looked.is_set():
+            has_looked.set()
+            await may_go_on.wait()
+        return found
+
+    async def retry() -> None:
+        async with postgres_db.write() as conn:
+            await webhooks.retry_delivery(conn, id_, LATER)
+
+    monkeypatch.setattr(webhook_deliveries, "get_endpoint", look_and_wait)
+    slow = asyncio.create_task(retry())
+    await has_looked.wait()
+    await retry()
+    assert [claim.id for claim in await _claim(postgres_db, LATER)] == [id_]
+    may_go_on.set()
+    await slow
+    assert await _claim(postgres_db, LATER) == []
 
 
 async def test_find_deliveries__filters_and_pages(db: Database) -> None:

@@ -8,11 +8,10 @@ a name of this machine, where there is nobody to encrypt for or the operator cho
 from __future__ import annotations
 
 from http import HTTPStatus
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from settler.api.auth import names_this_machine
+from settler.api.auth import is_own_origin, names_this_machine
 from settler.api.errors import Problem
 
 SESSION = "settler"
@@ -61,8 +60,7 @@ def refuse_foreign(request: web.Request) -> None:
     if site is not None:
         is_own = site == "same-origin"
     else:
-        origin = request.headers.get("Origin", "")
-        is_own = urlsplit(origin).netloc.lower() == request.host.lower() if "://" in origin else False
+        is_own = is_own_origin(request, request.headers.get("Origin", ""))
     if not is_own:
         raise Problem(
             HTTPStatus.FORBIDDEN,

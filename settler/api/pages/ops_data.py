@@ -7,10 +7,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from settler.api.answers import split
+from settler.api.fields import Name
 from settler.api.pages.ops_visit import Visit
 from settler.api.queries import DeliveryQuery, ListQuery
 from settler.api.views import chain_view, delivery_view, endpoint_view
@@ -36,12 +36,12 @@ class SuspenseQuery(ListQuery):
     id_prefix = "trf"
     show: Literal["waiting", "dismissed"] = "waiting"
     reason: UnmatchedReason | None = None
-    chain: str | None = Field(default=None, max_length=64)
+    chain: Name | None = None
 
 
 class DeadLetterQuery(ListQuery):
     id_prefix = DeliveryQuery.id_prefix
-    endpoint_id: str | None = Field(default=None, max_length=64)
+    endpoint_id: Name | None = None
 
 
 async def overview(visit: Visit) -> Json:

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from settler.api.call import Services
 from settler.api.errors import Problem, not_found
-from settler.api.pages.paying import PayerShape, Way, told, ways
+from settler.api.pages.paying import PayerShape, Way, closed_ways, told, ways
 from settler.api.pages.render import SECURITY_HEADERS, page, with_problem_pages
 from settler.api.routes.qr import SVG, svg
 from settler.api.stream import STREAMS
@@ -24,9 +24,11 @@ from settler.domain.ids import looks_like_token
 from settler.domain.invoices import Invoice
 from settler.domain.shapes import InvoiceShape
 from settler.domain.views import time_text
-from settler.storage import invoices, reading
+from settler.storage import chains, invoices, reading, transfers
 
 PAY_PATH = "/pay/{token}"
+PAYMENTS_A_REQUEST = 100
+"""To read and show so many payments costs as much as a page without any."""
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 """Of strftime's own the language depends on the machine."""
 _INDEX = re.compile(r"[0-9]{1,2}", re.ASCII)
@@ -37,12 +39,8 @@ class PayPages:
         self._services = services
 
     async def show(self, request: web.Request) -> web.StreamResponse:
-        async with self._services.db.read() as conn:
-            invoice = await _named(request, conn)
-            (shape,) = await reading.invoice_views(conn, [invoice])
         now = self._services.clock.now()
-        payer_shape = told(invoice, shape, self._services.catalog, now=now)
-        offered = list(ways(invoice, shape)) if payer_shape["stage"].is_payable else []
+        invoice, payer_shape, offered = await self._look(request, now)
         return page(
             "pay.html",
             path=request.rel_url.raw_path,
@@ -56,13 +54,10 @@ class PayPages:
 
     async def code(self, request: web.Request) -> web.StreamResponse:
         """What a wallet scans, as long as there is something to be paid."""
-        async with self._services.db.read() as conn:
-            invoice = await _named(request, conn)
-            (shape,) = await reading.invoice_views(conn, [invoice])
-        stage = told(invoice, shape, self._services.catalog, now=self._services.clock.now())["stage"]
-        if not stage.is_payable:
+        invoice, _, offered = await self._look(request, self._services.clock.now())
+        if not offered:
             raise not_found("there is nothing to be paid here now")
-        way = _chosen(request, list(ways(invoice, shape)), invoice)
+        way = _chosen(request, offered, invoice)
         if way is None:
             raise not_found("this is not offered any more")
         return web.Response(body=svg(way.uri), content_type=SVG, headers=SECURITY_HEADERS)
@@ -77,6 +72,27 @@ class PayPages:
             holder=f"address:{self._services.limits.address_of(request)}",
             has_key=False,
         )
+
+    async def _look(self, request: web.Request, now: datetime) -> tuple[Invoice, PayerShape, list[Way]]:
+        """The invoice, what its payer is told, and the ways that are offered."""
+        services = self._services
+        async with services.db.read() as conn:
+            invoice = await _named(request, conn)
+            await self._charge(request, conn, invoice)
+            (shape,) = await reading.invoice_views(conn, [invoice])
+            halted = {state.chain_id for state in await chains.all_states(conn) if state.is_halted}
+        closed = closed_ways(invoice, services.catalog, halted)
+        payer_shape = told(invoice, shape, services.catalog, now=now, closed=closed)
+        return invoice, payer_shape, list(ways(invoice, shape, closed)) if payer_shape["stage"].is_payable else []
+
+    async def _charge(self, request: web.Request, conn: AsyncConnection, invoice: Invoice) -> None:
+        """What is dear to show counts as more than one request: whoever likes can send a thousand grains of dust, and
+        then ask for the page of it. Raises `Problem` 429.
+        """
+        limits = self._services.limits
+        cost = await transfers.count_of_invoice(conn, invoice.id) // PAYMENTS_A_REQUEST
+        if cost:
+            limits.admit_address(request, min(cost, limits.addresses.burst // 2))
 
     def _told(self, invoice: Invoice, shape: InvoiceShape) -> Mapping[str, Any]:
         payer_shape: PayerShape = told(invoice, shape, self._services.catalog)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -111,14 +111,24 @@ class Way:
     """What the payment has to carry, 0x-hex."""
 
 
-def told(invoice: Invoice, shape: InvoiceShape, catalog: Catalog, *, now: datetime | None = None) -> PayerShape:
+NONE_CLOSED: frozenset[int] = frozenset()
+
+
+def told(
+    invoice: Invoice,
+    shape: InvoiceShape,
+    catalog: Catalog,
+    *,
+    now: datetime | None = None,
+    closed: frozenset[int] = NONE_CLOSED,
+) -> PayerShape:
     """`shape`: the invoice as the API shows it. `now`: `None` where it is told later; then only what the chain has seen
-    makes it `OVER`.
+    makes it `OVER`. `closed`: options, by index, that nothing is to be paid by now (`closed_ways`).
     """
     payer_shape = PayerShape(
         # it is shown to others than who wrote it: it must not turn the direction in which a line is read
         reference=escape_controls(shape["reference"]),
-        stage=_stage(invoice, shape, now),
+        stage=_stage(invoice, shape, now, closed),
         currency=shape["currency"],
         amount_requested=shape["amount_requested"],
         amount_received=shape["amount_received"],
@@ -130,15 +140,31 @@ def told(invoice: Invoice, shape: InvoiceShape, catalog: Catalog, *, now: dateti
         payments_left_out=max(0, len(shape["payments"]) - MAX_PAYMENTS),
         state="",
     )
-    payer_shape["state"] = _state({**payer_shape, "stage": _stage(invoice, shape, None)})
+    payer_shape["state"] = _state({**payer_shape, "stage": _stage(invoice, shape, None, NONE_CLOSED)})
     return payer_shape
 
 
-def ways(invoice: Invoice, shape: InvoiceShape) -> Sequence[Way]:
+def ways(invoice: Invoice, shape: InvoiceShape, closed: frozenset[int] = NONE_CLOSED) -> Sequence[Way]:
     """By which what is missing can be paid."""
     missing = _missing(invoice, shape)
     is_untouched = missing == invoice.amount
-    return [_way(o, missing, invoice.scale) for o in invoice.options if is_untouched or o.match in _BY_PARTS]
+    return [
+        _way(o, missing, invoice.scale)
+        for o in invoice.options
+        if o.index not in closed and (is_untouched or o.match in _BY_PARTS)
+    ]
+
+
+def closed_ways(invoice: Invoice, catalog: Catalog, halted: Collection[int]) -> frozenset[int]:
+    """Options by which what is sent would not be seen, or would wait for an operator: the chain or the token is not
+    configured any more, or the chain is halted.
+    """
+    return frozenset(o.index for o in invoice.options if o.chain_id in halted or not _is_configured(o, catalog))
+
+
+def _is_configured(option: Option, catalog: Catalog) -> bool:
+    tokens = (t for offer in catalog.values() if offer.chain_id == option.chain_id for t in offer.tokens.values())
+    return any(t.address == option.token_address for t in tokens)
 
 
 def chain_title(name: str, chain_id: int) -> str:
@@ -147,7 +173,7 @@ def chain_title(name: str, chain_id: int) -> str:
     return name if facts is None else facts.name
 
 
-def _stage(invoice: Invoice, shape: InvoiceShape, now: datetime | None) -> Stage:
+def _stage(invoice: Invoice, shape: InvoiceShape, now: datetime | None, closed: frozenset[int]) -> Stage:
     match invoice.status:
         case InvoiceStatus.SETTLED:
             return Stage.PAID
@@ -163,7 +189,7 @@ def _stage(invoice: Invoice, shape: InvoiceShape, now: datetime | None) -> Stage
             if open_ is InvoiceStatus.EXPIRED or (now is not None and now > invoice.expires_at):
                 return Stage.OVER
             missing = _missing(invoice, shape)
-            if missing == 0 or not ways(invoice, shape):
+            if missing == 0 or not ways(invoice, shape, closed):
                 return Stage.REVIEW
             return Stage.WAITING if missing == invoice.amount else Stage.PARTLY
         case never:

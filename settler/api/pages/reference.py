@@ -15,7 +15,7 @@ from aiohttp import web
 from markupsafe import Markup, escape
 
 from settler.api.openapi import Document, document
-from settler.api.pages.render import page, with_problem_pages
+from settler.api.pages.render import fill, page_of, with_problem_pages
 from settler.api.route import JSON_TYPE, Route
 
 _CODE = re.compile(r"`([^`]+)`")
@@ -75,15 +75,15 @@ class Reference:
 
 def attach(app: web.Application, routes: tuple[Route, ...]) -> None:
     async def show(_request: web.Request) -> web.StreamResponse:
-        reference = await asyncio.to_thread(_reference, routes)
-        return page("reference.html", reference=reference, with_code=with_code)
+        return page_of(await asyncio.to_thread(_html, routes))
 
     app.router.add_get("/docs", with_problem_pages(show))
 
 
 @cache
-def _reference(routes: tuple[Route, ...]) -> Reference:
-    return reference_of(document(routes))
+def _html(routes: tuple[Route, ...]) -> str:
+    """Made when it is first asked for: it takes some tenths of a second, and stays the same."""
+    return fill("reference.html", reference=reference_of(document(routes)), with_code=with_code)
 
 
 def with_code(text: str) -> Markup:
