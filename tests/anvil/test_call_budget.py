@@ -46,6 +46,9 @@ async def idle_for_a_while(shop: Shop, proxies: Sequence[RpcProxy], blocks_a_loo
     for _ in range(3):
         await shop.api.create("100.00")  # addresses to look out for, that nobody pays
     await shop.finish()
+    # what was under way when the last invoice settled, and the look after it, belong to that
+    finished = ticks(await shop.api.metrics(), *STAGES)
+    await until(shop.api.metrics, lambda m: ticks(m, *STAGES) >= finished + 2 * len(STAGES), what="ticks", every_s=0.02)
     before, asked_before = await shop.api.metrics(), asked_of(proxies)
 
     async def look() -> Metrics:

@@ -40,7 +40,7 @@ from tests.support.dump import audit, dump
 from tests.webhook.receiver import Receiver, receiving, verify
 
 FINALITY = 4
-ROUNDS = {"sqlite": 12, "postgres": 6}
+ROUNDS = {"sqlite": 8, "postgres": 5}
 STARTING = 0.4
 """Share of the kills that come while it starts."""
 LONG_OUTAGE_BLOCKS = 300

@@ -78,7 +78,7 @@ PROFILE = settings(
     derandomize=True,
     database=None,
     deadline=None,
-    max_examples=40,
+    max_examples=25,
     stateful_step_count=30,
     suppress_health_check=list(HealthCheck),
 )
