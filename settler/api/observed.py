@@ -85,5 +85,8 @@ def _given_id(request: web.Request) -> str | None:
 
 
 def _caller_of(request: web.Request) -> Place | None:
+    """Where a key is asked for: elsewhere a stranger would say what is sampled, and crowd out payments."""
+    if not request.path.startswith("/v1/"):
+        return None
     given = request.headers.getall("traceparent", [])
     return parse_traceparent(given[0]) if len(given) == 1 else None

@@ -113,6 +113,13 @@ async def test_span__with_no_caller_to_speak_of__begins_a_trace(start: Start, se
     assert [span.parent for span in sink.spans] == [None]
 
 
+async def test_span__where_no_key_is_asked_for__a_stranger_does_not_say_what_is_kept(start: Start) -> None:
+    """Anybody could have a page's spans kept, however few are sampled, and crowd payments out of the queue."""
+    api, sink = await traced(start)
+    await api.get("/openapi.json", headers={"traceparent": CALLER})
+    assert [span.parent for span in sink.spans] == [None]
+
+
 async def test_span__of_a_failure__says_so_also_of_a_probe(start: Start) -> None:
     def broken() -> Any:
         raise RuntimeError
