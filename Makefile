@@ -10,6 +10,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 CODE := settler chains contracts_abi tests docs/examples
 SLOW := slow or anvil or postgres or e2e
+# What `make check` does not even import: it takes seconds in each of its processes.
+UNREAD := -p no:schemathesis --ignore=tests/browser --ignore=tests/api/test_schemathesis.py
 WORKERS ?= 2
 ARGS ?=
 PYTEST_ARGS ?=
@@ -34,7 +36,7 @@ check: $(VENV) ## format, lint, types, import rules, unit and property tests: un
 	@$(BIN)/ruff check --quiet $(CODE)
 	@$(BIN)/mypy --no-error-summary
 	@out=$$($(BIN)/lint-imports --no-logo 2>&1) || { echo "$$out" >&2; exit 1; }
-	@$(BIN)/pytest -n $(WORKERS) -m 'not ($(SLOW) or system)' --hypothesis-profile=quick $(PYTEST_ARGS)
+	@$(BIN)/pytest -n $(WORKERS) -m 'not ($(SLOW) or system)' --hypothesis-profile=quick $(UNREAD) $(PYTEST_ARGS)
 
 .PHONY: test
 test: check $(NODE) ## everything: `make check`, then the tests with anvil, PostgreSQL and the whole program
