@@ -127,7 +127,7 @@ class TransferShape(PlaceShape):
     invoice_id: str | None
     """The invoice it pays; `null` unless `allocation` is `invoice`."""
     evidence: Mapping[str, Any]
-    """How its invoice was found: the strategy and the candidates."""
+    """How its invoice was found: the strategy and the candidates. Who decided and why stands in the audit log."""
     recorded_at: str
     final_at: str | None
     """`null` until it is final."""

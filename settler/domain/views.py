@@ -103,6 +103,12 @@ def invoice_view(
     }
 
 
+_OPERATORS_WORDS = frozenset({"by", "reason", "before"})
+"""Of a decision: who, why and what was known before, which may name other merchants' invoices. The merchant who is paid
+sees the transfer, in events too; who may know finds these in the audit log.
+"""
+
+
 def transfer_view(transfer: TransferRecord, render: Render) -> TransferShape:
     identity = transfer.identity
     return {
@@ -115,7 +121,7 @@ def transfer_view(transfer: TransferRecord, render: Render) -> TransferShape:
         "allocation": transfer.allocation,
         "reason": transfer.reason,
         "invoice_id": transfer.invoice_id,
-        "evidence": dict(transfer.evidence),
+        "evidence": {name: value for name, value in transfer.evidence.items() if name not in _OPERATORS_WORDS},
         "recorded_at": time_text(transfer.recorded_at),
         "final_at": _maybe_time(transfer.final_at),
     }

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from settler.domain.invoices import Invoice, TransferRecord
-from settler.storage import schema
+from settler.storage import operator_actions, schema
 from settler.storage.api_keys import Scope
 from tests.api.conftest import Api, invoice
 from tests.api.test_auth import SOME_ID
@@ -40,6 +40,14 @@ async def held(api: Api, of: Invoice) -> Any:
     return await api.post("/v1/holds", {"invoice_id": of.id, "reason": "looks odd"})
 
 
+async def actions_on(api: Api, money: TransferRecord) -> list[tuple[str, str]]:
+    """What the audit log has of it: each with its reason, all by a key."""
+    async with api.db.read() as conn:
+        found = await operator_actions.find(conn, object_id=money.id)
+    assert all(kept.action.who.startswith("api-key ") for kept in found)
+    return [(kept.action.action, kept.action.reason) for kept in found]
+
+
 # Each of them
 
 
@@ -47,8 +55,8 @@ async def test_assign__settles_the_invoice_and_is_counted(api: Api, world: World
     money, to = await stray(world), await of_usdc(world)
     body = await assigned(api, money, to)
     assert (body["id"], body["allocation"], body["invoice_id"], body["reason"]) == (money.id, "invoice", to.id, None)
-    assert body["evidence"]["strategy"] == "assigned"
-    assert body["evidence"]["by"].startswith("api-key ")
+    assert body["evidence"] == {"strategy": "assigned"}, "who decided and why is the audit log's to say"
+    assert await actions_on(api, money) == [("transfer.assign", WHY["reason"])]
     assert await api.get(f"/v1/transfers/{money.id}") == body
     shown = await api.get(f"/v1/invoices/{to.id}")
     assert (shown["status"], shown["amount_settled"]) == ("settled", "100.00")
@@ -77,7 +85,8 @@ async def test_dismiss__leaves_the_queue(api: Api, world: World) -> None:
     queue = "/v1/transfers?allocation=unmatched"
     assert [t["id"] for t in (await api.get(queue))["data"]] == [money.id]
     body = await api.post(f"/v1/transfers/{money.id}/dismiss", WHY, status=200)
-    assert (body["allocation"], body["reason"], body["evidence"]["reason"]) == ("dismissed", None, WHY["reason"])
+    assert (body["allocation"], body["reason"], body["evidence"]) == ("dismissed", None, {})
+    assert await actions_on(api, money) == [("transfer.dismiss", WHY["reason"])]
     assert (await api.get(queue))["data"] == []
     await api.refused("POST", f"/v1/transfers/{money.id}/dismiss", 409, json=WHY)
 
