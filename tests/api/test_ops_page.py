@@ -23,6 +23,7 @@ from tests.api.conftest import CATALOG, NOW, Api, Start, invoice
 from tests.api.ops_browser import Browser, Html
 from tests.api.ops_world import Shop, add_endpoint, build_shop, bury_oldest, seen
 from tests.stages.test_operating import place
+from tests.support.db import sqlite_alone
 from tests.support.world import CHAIN_ID, World, token
 
 HOSTILE = [
@@ -66,10 +67,7 @@ def shop(filled: tuple[Path, Shop], sqlite_db_url: str) -> Shop:
     return filled[1]
 
 
-@pytest.fixture
-def db_url(sqlite_db_url: str) -> str:
-    """Statements that the two databases read differently are tried in `test_ops_actions`."""
-    return sqlite_db_url
+db_url = sqlite_alone  # statements that the two read differently are tried in test_ops_actions
 
 
 @pytest.fixture

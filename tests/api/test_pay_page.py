@@ -23,6 +23,7 @@ from settler.storage.engine import Database
 from tests.api.conftest import NOW, USDC, Api, Start, address, invoice
 from tests.api.test_qr import matrix, modules
 from tests.api.test_stream import HeldClock, served
+from tests.support.db import sqlite_alone
 from tests.support.world import World
 
 SCAN = "https://scan.example/base"
@@ -58,10 +59,7 @@ class Page(HTMLParser):
         return bool({"address", "amount", "wallet"} & set(self.by_id)) or "qr.svg" in self.source or "0x" in self.source
 
 
-@pytest.fixture
-def db_url(sqlite_db_url: str) -> str:
-    """Nothing here depends on the database; its queries are tested on both."""
-    return sqlite_db_url
+db_url = sqlite_alone  # its queries are tested on both in tests/storage
 
 
 async def shown(api: Api, path: str, *, status: int = 200) -> Page:

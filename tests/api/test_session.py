@@ -17,16 +17,14 @@ from settler.storage import api_keys, schema
 from settler.storage.api_keys import Scope
 from tests.api.conftest import NOW, Api, Start, entropy
 from tests.api.ops_browser import OWN_SITE, Browser
+from tests.support.db import sqlite_alone
 
 SEAL = Seal.of_key(hashlib.sha256(b"a key").digest())
 KEY_ID = "key_01kjmma2g00000000000000004"
 PROXIED = {"Host": "ops.example.com", "X-Forwarded-Proto": "https"}
 
 
-@pytest.fixture
-def db_url(sqlite_db_url: str) -> str:
-    """What is kept of keys is alike on both databases (`test_auth`)."""
-    return sqlite_db_url
+db_url = sqlite_alone  # what is kept of keys is tested on both in tests/cli/test_api_keys.py
 
 
 @pytest.fixture

@@ -34,6 +34,7 @@ from settler.storage import api_keys, invoices, reading, schema
 from settler.storage.api_keys import Scope
 from settler.storage.engine import Database, StorageUnavailable
 from tests.api.conftest import NOW, Api, Start, address, entropy, invoice
+from tests.support.db import sqlite_alone
 from tests.support.world import World
 
 WITHIN_S = 20.0
@@ -144,10 +145,7 @@ def path_of(made: dict[str, Any]) -> str:
     return f"/v1/invoices/{made['id']}/stream"
 
 
-@pytest.fixture
-def db_url(sqlite_db_url: str) -> str:
-    """What differs between databases is in `tests/storage/test_fingerprints.py`."""
-    return sqlite_db_url
+db_url = sqlite_alone  # what differs between databases is in tests/storage/test_fingerprints.py
 
 
 @pytest_asyncio.fixture
