@@ -3,7 +3,7 @@
 Text first, then code, then HTTP status: one code means many things (-32005 is a rate limit, a span cap, a result cap
 and a disabled method, depending on who answers), and gateways put 429 into HTTP 200. The order of the rules is the
 meaning: "block range limit exceeded" must be seen as a range before "limit exceeded" is seen as a rate. Collected
-wordings with their sources: tests/golden/rpc/errors.json.
+wordings with their sources: chains/data/refusals.json.
 
 What it does not do: decide what follows. Unknown wordings are `Transient` with the label `unknown`.
 """

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
 
 import aiohttp
 
@@ -17,6 +19,48 @@ _UNTIMED = aiohttp.ClientTimeout(total=None)
 """The one time-out of a call stands in `chains.rpc`, around all of it."""
 
 
+class HttpContent(Protocol):
+    """The body of an answer."""
+
+    def iter_any(self) -> AsyncIterator[bytes]:
+        """Its bytes as they come."""
+        ...
+
+
+class HttpResponse(Protocol):
+    """As much of an `aiohttp.ClientResponse` as is read here."""
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+    @property
+    def content_length(self) -> int | None: ...
+
+    @property
+    def content(self) -> HttpContent: ...
+
+
+class HttpSession(Protocol):
+    """As much of an `aiohttp.ClientSession` as is used here; raises what that raises. The other one there is, without
+    sockets, is `chains.simulated_net.SimulatedSession`.
+    """
+
+    def post(
+        self,
+        url: str,
+        *,
+        data: bytes,
+        headers: Mapping[str, str],
+        timeout: aiohttp.ClientTimeout,
+        allow_redirects: bool,
+    ) -> AbstractAsyncContextManager[HttpResponse, None]: ...
+
+    async def close(self) -> None: ...
+
+
 class Post:
     """A `chains.rpc.Transport`: each request is one POST; the connections are the session's."""
 
@@ -24,7 +68,7 @@ class Post:
         self,
         url: str,
         *,
-        session: aiohttp.ClientSession | None = None,
+        session: HttpSession | None = None,
         max_connections: int,
         max_bytes: int = MAX_RESPONSE_BYTES,
     ) -> None:
@@ -46,7 +90,7 @@ class Post:
             await self._session.close()
             self._session = None
 
-    def _opened(self) -> aiohttp.ClientSession:
+    def _opened(self) -> HttpSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=self._max_connections), cookie_jar=aiohttp.DummyCookieJar()
@@ -73,7 +117,7 @@ class Allowance:
         self._left += count
 
 
-async def post_json(session: aiohttp.ClientSession, url: str, body: bytes, *, allowance: Allowance) -> Answer:
+async def post_json(session: HttpSession, url: str, body: bytes, *, allowance: Allowance) -> Answer:
     """The whole answer. Raises `ResultTooLarge` beyond what is allowed (unpacked), `Transient` when none came.
 
     Redirects are not followed: they would carry the request, and a key in its path, to a host nobody configured.
@@ -91,7 +135,7 @@ async def post_json(session: aiohttp.ClientSession, url: str, body: bytes, *, al
         raise Transient(f"no whole answer: {type(error).__name__}") from without_url(error)
 
 
-async def _read_bounded(response: aiohttp.ClientResponse, allowance: Allowance) -> bytes:
+async def _read_bounded(response: HttpResponse, allowance: Allowance) -> bytes:
     """Holds its bytes no longer than it reads, also when it fails: an exception keeps the frames it came through."""
     announced = response.content_length
     if announced is not None and announced > allowance.max_bytes:

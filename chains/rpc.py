@@ -20,13 +20,12 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, TypeVar
 
-import aiohttp
 import msgspec
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
 from chains.errors import BlockNotFound, ChainError, RateLimited, Timeout, Transient
 from chains.pace import Pace
-from chains.post import MAX_RESPONSE_BYTES, Post
+from chains.post import MAX_RESPONSE_BYTES, HttpSession, Post
 from chains.replies import Answer, BatchRefused, Call, read_batch, read_single
 from chains.socket import RpcSocket
 from chains.unknown import UnknownWords
@@ -88,7 +87,7 @@ class RpcProvider:
         self,
         url: str,
         *,
-        session: aiohttp.ClientSession | None = None,
+        session: HttpSession | None = None,
         timeout_s: float = TIMEOUT_S,
         attempts: int = ATTEMPTS,
         max_in_flight: int = MAX_IN_FLIGHT,

@@ -185,10 +185,10 @@ class SimulatedReader:
     def _header(self, wanted: BlockNumber | Tag, head: BlockNumber) -> BlockRef | None:
         if not isinstance(wanted, Tag):
             block = self._block(wanted, head)
-        elif (lag := self.chain.lag_of(wanted)) is None:
+        elif (height := self.chain.height_of(wanted, behind=self.chain.height - head)) is None:
             raise MethodUnsupported(f"the tag {wanted.value} is not supported")
         else:
-            block = self._block(max(0, head - lag), head)
+            block = self._block(height, head)
         return block.ref if block is not None else None
 
     def _block(self, number: int, head: BlockNumber) -> SimBlock | None:
@@ -225,7 +225,7 @@ class SimulatedReader:
             raise failure
         is_stale = self._strikes("stale head", request, self.faults.stale_head_rate)
         behind = self.lag + (self.faults.stale_blocks if is_stale else 0)
-        return BlockNumber(max(0, self.chain.head.number - behind))
+        return BlockNumber(max(0, self.chain.height - behind))
 
     def _strikes(self, fault: str, request: str, rate: float) -> bool:
         if rate <= 0:

@@ -1,1 +1,1 @@
-"""The files of `chains.registry`: data, no code."""
+"""The files of `chains.registry`, and refusals in providers' words (`chains.classify`, `chains.faults`)."""

@@ -25,6 +25,7 @@ from settler.cli import (
     reconcile,
     rescan,
     settlements,
+    simulate,
     tokens,
     transfers,
     webhooks,
@@ -70,6 +71,10 @@ app.command(
     "rescan",
     epilog=examples("settler rescan -c settler.toml --chain base --from 37000000 --to 37000100"),
 )(rescan.rescan)
+app.command(
+    "simulate",
+    epilog=examples("settler simulate --seeds 100 --jobs 2", "settler simulate --seeds 1 --seed 7 --steps 400 --json"),
+)(simulate.simulate)
 app.command(
     "export",
     epilog=examples(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from chains.errors import ChainError
 from chains.evm import EvmReader
 from chains.heads import HeadsState, HeadWaker
 from chains.pool import Pool, PoolObserver
+from chains.post import HttpSession
 from chains.proof import Profile, profile_of
 from chains.rpc import ATTEMPTS, CallObserver, RpcProvider, SilentObserver
 from chains.spans import WindowedReader
@@ -40,10 +42,12 @@ def make_readers(
     monotonic: Callable[[], float],
     calls: Callable[[str], CallObserver] = lambda _: SilentObserver(),
     attempts: int = ATTEMPTS,
+    session: HttpSession | None = None,
+    jitter: random.Random | None = None,
 ) -> list[WindowedReader]:
     """One reader a provider, in order of preference. `calls`: by name, who is told of a provider's calls.
 
-    `attempts`: of each call.
+    `attempts`: of each call. `session`: for all over HTTP; `None`: each makes its own. `jitter`: of their retries.
     """
     profile = proof_profile(chain)
     # receipts that a node appends are in no bloom: payments in them would be taken for invented
@@ -54,6 +58,8 @@ def make_readers(
             EvmReader(
                 RpcProvider(
                     url.get_secret_value(),
+                    session=session,
+                    jitter=jitter,
                     name=name,
                     observer=calls(name),
                     unknown_words=words,
@@ -76,11 +82,13 @@ def make_pool(
     monotonic: Callable[[], float],
     calls: Callable[[str], CallObserver] = lambda _: SilentObserver(),
     observer: PoolObserver | None = None,
+    session: HttpSession | None = None,
+    jitter: random.Random | None = None,
 ) -> Pool:
     """The chain's providers as one. Where there are several, a call is tried once: the next provider is the retry."""
     attempts = ATTEMPTS if len(chain.rpc) == 1 else 1
     return Pool(
-        make_readers(chain, monotonic=monotonic, calls=calls, attempts=attempts),
+        make_readers(chain, monotonic=monotonic, calls=calls, attempts=attempts, session=session, jitter=jitter),
         chain_id=chain.chain_id,
         monotonic=monotonic,
         observer=observer,

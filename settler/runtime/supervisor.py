@@ -11,8 +11,6 @@ One chain's trouble never stops another: a loop raises nothing that a node or th
 from __future__ import annotations
 
 import asyncio
-import random
-import secrets
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
@@ -26,7 +24,7 @@ from settler import __version__
 from settler.api.app import make_app
 from settler.api.server import serve
 from settler.api.stream import StreamBounds
-from settler.clock import Clock, SystemClock
+from settler.clock import Clock
 from settler.config import Settings
 from settler.health import MAX_TICK_SILENCE_S, Health
 from settler.logs import get_logger
@@ -34,6 +32,7 @@ from settler.metrics import ChainCalls, Metrics
 from settler.runtime.chain_tasks import ChainParts, run_chain
 from settler.runtime.loop import Loop, Stage
 from settler.runtime.loop import run as run_loop
+from settler.runtime.outside import ClosableSender, Outside
 from settler.runtime.providers import ProviderWatcher, head_wakers, make_pool, provider_view
 from settler.runtime.setups import judgement_of, setup_of
 from settler.runtime.tally import TallyingObserver
@@ -53,16 +52,6 @@ from settler.storage.api_keys import KeyUses
 from settler.storage.engine import Database, StorageUnavailable
 from settler.storage.errors import StorageError
 from settler.tracing import Tracer
-from settler.webhook.send import HttpSender
-
-EXPIRE_EVERY_S = 2.0
-DISPATCH_EVERY_S = 0.5
-GAUGES_EVERY_S = 5.0
-PLACE_EVERY_S = 5.0
-"""Whoever reads the feed places what is new himself; this keeps the first such reader's work small."""
-NOTE_EVERY_S = 60.0
-"""How fresh "last used" of an API key is."""
-TIDY_EVERY_S = 600.0
 
 LOOPS_SHARE = 0.8
 """Of the drain, at most, for ticks under way."""
@@ -101,26 +90,30 @@ async def daemon(
     shadow: bool = False,
     stop: asyncio.Event | None = None,
     on_listening: Callable[[str], None] | None = None,
+    outside: Outside | None = None,
 ) -> int:
     """Runs until `stop` is set, or a signal asks for it if no `stop` is given.
 
     `on_listening`: told the API's address (`http://host:port`) once it answers. `shadow`: no webhooks are sent.
+    `outside`: the world it runs in; `None`: the real one.
     """
+    outside = outside or Outside()
     async with AsyncExitStack() as stack:
         if stop is None:
             stop = stack.enter_context(_stop_on_signals())
-        clock = SystemClock()
-        db = await Database.open(settings.database_url)
+        clock = outside.clock
+        db = await outside.open_database(settings.database_url)
         stack.push_async_callback(db.dispose)
         await _check_schema(db)
         if shadow:
             stack.push_async_callback(_mute_the_rest, db)
         drain = _Drain(settings.runtime.drain_timeout_s)
         tracer = await stack.enter_async_context(
-            tracing(settings.telemetry, clock=clock, entropy=secrets.token_bytes, left_s=drain.left_s)
+            tracing(settings.telemetry, clock=clock, entropy=outside.entropy, left_s=drain.left_s)
         )
         process = _Process(
             settings=settings,
+            outside=outside,
             db=db,
             clock=clock,
             metrics=Metrics(clock, version=__version__),
@@ -133,9 +126,11 @@ async def daemon(
         if tracer.is_on:
             db.on_told(process.traces.told)
         chains = await stack.enter_async_context(_chain_parts(process))
-        runner = await _serve_api(process, chains)
-        stack.push_async_callback(_close, runner, process.drain)
-        address = "http://{}:{}".format(*runner.addresses[0][:2])
+        address = ""
+        if outside.serves_api:
+            runner = await _serve_api(process, chains)
+            stack.push_async_callback(_close, runner, process.drain)
+            address = "http://{}:{}".format(*runner.addresses[0][:2])
         _log.info("daemon.started", version=__version__, listen=address, chains=sorted(chains), shadow=shadow)
         if on_listening is not None:
             on_listening(address)
@@ -167,6 +162,7 @@ class _Process:
     """What everything in this process shares."""
 
     settings: Settings
+    outside: Outside
     db: Database
     clock: Clock
     metrics: Metrics
@@ -184,7 +180,7 @@ async def _close(runner: web.AppRunner, drain: _Drain) -> None:
             await runner.cleanup()
 
 
-async def _end_sends(dispatch: Dispatch, sender: HttpSender, drain: _Drain) -> None:
+async def _end_sends(dispatch: Dispatch, sender: ClosableSender, drain: _Drain) -> None:
     """Waits for the sends under way. If the database is away they stay claimed, and are sent again after the lease."""
     try:
         async with asyncio.timeout(max(0.2, drain.left_s())):
@@ -248,6 +244,8 @@ async def _chain_parts(process: _Process) -> AsyncIterator[dict[str, ChainParts]
                 monotonic=process.clock.monotonic,
                 calls=partial(_observed, process, name),
                 observer=ProviderWatcher(chain, metrics=process.metrics, health=process.health),
+                session=process.outside.rpc_session,
+                jitter=process.outside.jitter,
             )
             stack.push_async_callback(pool.close)
             wake = asyncio.Event()
@@ -263,7 +261,7 @@ async def _chain_parts(process: _Process) -> AsyncIterator[dict[str, ChainParts]
                 metrics=process.metrics,
                 health=process.health,
                 watcher=watcher,
-                jitter=random.random,
+                jitter=process.outside.jitter.random,
                 tracer=process.tracer,
             )
         yield parts
@@ -292,7 +290,7 @@ async def _serve_api(process: _Process, chains: Mapping[str, ChainParts]) -> web
         metrics=process.metrics,
         health=health,
         providers=providers,
-        entropy=secrets.token_bytes,
+        entropy=process.outside.entropy,
         allow_private_webhooks=settings.webhooks.allow_private_addresses,
         deposits=settings.deposit_policy(),
         key_uses=process.key_uses,
@@ -305,12 +303,14 @@ async def _serve_api(process: _Process, chains: Mapping[str, ChainParts]) -> web
 
 async def _run_tasks(process: _Process, chains: Mapping[str, ChainParts], stop: asyncio.Event, *, shadow: bool) -> bool:
     """All loops, until `stop`; then as long as the drain allows. Whether all of them ended by themselves."""
-    sender = HttpSender(clock=process.clock, allow_private=process.settings.webhooks.allow_private_addresses)
+    sender = process.outside.make_sender(
+        process.clock, allow_private=process.settings.webhooks.allow_private_addresses
+    )
     dispatch = Dispatch(
         process.db,
         sender,
         process.clock,
-        jitter=random.random,
+        jitter=process.outside.jitter.random,
         on_attempt=process.metrics.delivery,
         traces=process.traces,
     )
@@ -356,18 +356,19 @@ def _process_loops(process: _Process, chains: Mapping[str, ChainParts], outward:
             chain="",
             pause_s=pause_s,
             clock=clock,
-            jitter=random.random,
+            jitter=process.outside.jitter.random,
             watcher=watcher,
             tracer=process.tracer,
         )
 
+    every = process.outside.cadence
     return [
-        loop(expire, "expire", EXPIRE_EVERY_S),
-        loop(outward, "dispatch", DISPATCH_EVERY_S),
-        loop(gauges, "gauges", GAUGES_EVERY_S),
-        loop(Placing(db), "feed", PLACE_EVERY_S),
-        loop(Noting(db, process.key_uses), "key_uses", NOTE_EVERY_S),
-        loop(Tidy(db=db, clock=clock), "tidy", TIDY_EVERY_S),
+        loop(expire, "expire", every.expire_s),
+        loop(outward, "dispatch", every.dispatch_s),
+        loop(gauges, "gauges", every.gauges_s),
+        loop(Placing(db), "feed", every.place_s),
+        loop(Noting(db, process.key_uses), "key_uses", every.note_s),
+        loop(Tidy(db=db, clock=clock), "tidy", every.tidy_s),
     ]
 
 

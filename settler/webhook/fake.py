@@ -1,5 +1,5 @@
-"""A sender that reaches nobody: for tests and the simulation. Keeps the promises of `WebhookSender`
-(conformance suite)."""
+"""A sender that reaches nobody: for tests of what stands above it. Keeps the promises of `WebhookSender` (conformance
+suite); the simulation has the real sender (`settler.simulation.receivers`)."""
 
 from __future__ import annotations
 

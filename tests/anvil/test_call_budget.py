@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from settler.anvil import Anvil, find_anvil
-from tests.anvil.shop import Shop, open_shop
+from tests.anvil.shop import POLL_S, Shop, open_shop
 from tests.support.daemon import Metrics, show, until
 from tests.support.rpc_proxy import RpcProxy
 
@@ -57,7 +57,7 @@ async def idle_for_a_while(shop: Shop, proxies: Sequence[RpcProxy], blocks_a_loo
         return await shop.api.metrics()
 
     after = await until(
-        look, lambda m: ticks(m, "watch") >= ticks(before, "watch") + TICKS, what="ticks", every_s=0.02
+        look, lambda m: ticks(m, "watch") >= ticks(before, "watch") + TICKS, what="ticks", every_s=POLL_S
     )  # fmt: skip
     asked = asked_of(proxies) - asked_before
 

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from chains.faults import FAULTS, Harm
+from chains.faults.refusals import RANGE_WORDS
+from chains.faults.sending import HUGE_BYTES
 from settler.anvil import Anvil, find_anvil
 from tests.anvil.shop import FINALITY, Shop, open_shop
 from tests.support.daemon import Json, until
-from tests.support.faults import FAULTS, Harm
-from tests.support.faults.refusals import RANGE_WORDS
-from tests.support.faults.sending import HUGE_BYTES
 from tests.support.rpc_proxy import RpcProxy
 
 TAG_TRAILS_BLOCKS = 2
@@ -27,10 +27,15 @@ TIMES = 3
 """A fault is told so often before it stops: again after it was seen."""
 TIMES_SLOW = 2
 """So often where each time costs a time-out."""
-SLOW = {"never answers", "answers late"}
+SLOW = {"never answers", "answers late", "silence in mid-body"}
 AT_START_ONLY = {"wrong chain id"}
 """Asked when the chain is opened; `test_outages` has it."""
-PLAIN = [f.name for f in FAULTS.values() if f.harm is Harm.PLAIN and f.name not in AT_START_ONLY]
+SEEN_BY_A_WIDE_READING = {"head ahead"}
+"""Its blocks are not there: who reads a narrow span of those that are takes them for final."""
+PLAIN = [
+    f.name for f in FAULTS.values()
+    if (f.harm is Harm.PLAIN or f.name in SEEN_BY_A_WIDE_READING) and f.name not in AT_START_ONLY
+]  # fmt: skip
 HARMLESS = [f.name for f in FAULTS.values() if f.harm is Harm.NONE]
 LIES_SEEN_BY_THE_SECOND_READING = [
     "empty logs", "partial logs", "tampered amount", "tampered token", "tampered recipient", "tampered transaction",

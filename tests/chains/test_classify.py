@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from importlib.resources import files
 from typing import Any
 
 import msgspec
@@ -38,9 +38,7 @@ CLASSES: dict[str, type[ChainError]] = {
     "timeout": Timeout,
     "transient": Transient,
 }
-COLLECTED: list[dict[str, Any]] = msgspec.json.decode(
-    (Path(__file__).parents[1] / "golden" / "rpc" / "errors.json").read_bytes()
-)
+COLLECTED: list[dict[str, Any]] = msgspec.json.decode((files("chains.data") / "refusals.json").read_bytes())
 SAID: list[Any] = [
     pytest.param(shape, id=f"{number} {shape['provider']}")
     for number, shape in enumerate(COLLECTED)

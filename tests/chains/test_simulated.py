@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
@@ -113,6 +115,143 @@ def test_mine__after_s__sets_the_time() -> None:
     made = chain()
     start = made.head.time
     assert (made.mine(after_s=3600).time - start).total_seconds() == 3600
+
+
+# -- what a reorg does to transactions ---------------------------------------------------------------------------------
+
+
+def test_reorg__tells_what_became_of_each_transaction() -> None:
+    made = chain()
+    kept, dropped, late, too_late, swapped, outbid = (made.tx(pay(number)) for number in range(6))
+    made.mine_empty(1)
+    made.mine([kept, dropped, late])
+    made.mine([too_late, swapped, outbid])
+    other, higher = made.tx(pay(7), instead_of=swapped), made.tx(pay(8), instead_of=outbid)
+    fates = made.reorg(
+        2,
+        drop={dropped.hash},
+        delay={late.hash: 1, too_late.hash: 1},
+        swap={swapped.hash: other},
+        add=[higher],
+        is_reversed=True,
+    )
+    assert [(fate.tx, fate.was_at, fate.is_at, fate.replaced_by) for fate in fates] == [
+        (kept, 2, 2, None),
+        (dropped, 2, None, None),
+        (late, 2, 3, None),
+        (too_late, 3, None, None),
+        (swapped, 3, None, other.hash),
+        (outbid, 3, None, higher.hash),
+    ]
+    assert [each.identity.amount for each in made.transfers()] == [0, 8, 7, 2]
+    assert made.mine([dropped, too_late]).number == 4
+    assert [each.identity.amount for each in made.transfers()] == [0, 8, 7, 2, 1, 3]
+
+
+def test_mine__another_transaction_with_the_same_nonce__is_refused() -> None:
+    made = chain()
+    first = made.tx(pay(1))
+    second = made.tx(pay(2), instead_of=first)
+    assert (made.takes(first), made.takes(second)) == (True, True)
+    made.mine([first])
+    assert (made.takes(first), made.takes(second), made.takes(made.tx(pay(1)))) == (False, False, True)
+    with pytest.raises(ValueError, match="sender and nonce"):
+        made.mine([second])
+    made.reorg(1, drop={first.hash})
+    assert made.takes(first)
+    made.mine([second])
+    assert not made.takes(first)
+    assert [each.identity.amount for each in made.transfers()] == [2]
+
+
+def test_reorg__is_reversed__moves_logs_of_a_block() -> None:
+    made = chain()
+    made.mine([made.tx(pay(number)) for number in range(3)])
+    made.reorg(1, is_reversed=True)
+    assert [each.identity.amount for each in made.transfers()] == [2, 1, 0]
+
+
+# -- tags --------------------------------------------------------------------------------------------------------------
+
+
+def tags(made: SimulatedChain) -> tuple[int | None, int | None]:
+    return made.height_of(Tag.SAFE), made.height_of(Tag.FINALIZED)
+
+
+def test_hold_finality__tags_stay_until_it_is_let_go() -> None:
+    made = chain()
+    made.mine_empty(100)
+    made.hold_finality(True)
+    made.mine_empty(50)
+    assert tags(made) == (68, 36)
+    made.reorg(20, length=25)
+    assert tags(made) == (68, 36)
+    made.hold_finality(False)
+    assert tags(made) == (123, 91)
+
+
+def test_tags__chain_becomes_shorter__do_not_go_back() -> None:
+    made = chain()
+    made.mine_empty(100)
+    made.reorg(20, length=5)
+    assert tags(made) == (68, 36)
+    made.mine_empty(17)
+    assert tags(made) == (70, 38)
+
+
+def test_tags__reorg_past_finality__move_onto_the_new_branch() -> None:
+    made = chain()
+    made.mine_empty(100)
+    final = made.ref_at(36)
+    made.reorg(70, length=71)
+    assert tags(made) == (69, 37)
+    assert made.ref_at(36).hash != final.hash
+    made.reorg(90, length=5)
+    assert tags(made) == (16, 16)
+
+
+# -- times -------------------------------------------------------------------------------------------------------------
+
+
+def test_times__blocks_within_a_second__share_their_timestamp() -> None:
+    made = SimulatedChain(seed=1, chain_id=ChainId(1), block_time_s=0.25)
+    made.mine_empty(10)
+    start = made.time_s_at(0)
+    assert [made.time_s_at(number) - start for number in range(11)] == [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2]
+
+
+def test_times__given_by_the_caller() -> None:
+    made = chain()
+    start = made.head.time
+    assert made.mine(at=start + timedelta(seconds=7.9)).time == start + timedelta(seconds=7)
+    assert made.mine_empty(4, until=start + timedelta(seconds=17)).number == 5
+    assert [made.time_s_at(number) - made.time_s_at(0) for number in range(6)] == [0, 7, 10, 12, 14, 17]
+    made.reorg(2, length=5, until=start + timedelta(seconds=22))
+    assert [made.time_s_at(number) - made.time_s_at(0) for number in range(3, 9)] == [12, 14, 16, 18, 20, 22]
+    with pytest.raises(ValueError, match="older than its parent"):
+        made.mine(at=start)
+
+
+# -- long chains -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("real", [False, True])
+def test_empty_blocks__cost_little_memory(real: bool) -> None:
+    made = SimulatedChain(seed=1, chain_id=ChainId(1), has_real_headers=real)
+    tracemalloc.start()
+    made.mine_empty(5_000)
+    used, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert used / 5_000 < 150
+
+
+def test_chain__is_the_same_on_every_machine() -> None:
+    """Known answers, invented and real; a change of them makes every stored seed tell another story."""
+    assert story(1).head.hash.hex() == "5af9a281f2b9538c592fbf166adf744a83e712aa313dca1d360066a596df3887"
+    made = SimulatedChain(seed=1, chain_id=ChainId(1), has_real_headers=True)
+    made.mine([made.tx(pay(1)), made.tx(pay(2))])
+    made.reorg(1, shift=1, length=2)
+    assert made.head.hash.hex() == "356eb7884e772dc6dcb4d3af274ced8f1fa2930cfb3d978ac9a80230e709416d"
 
 
 # -- the reader and its faults -----------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from chains.reader import ChainReader, ProviderReader
 from chains.simulated import SimFaults
 from chains.spans import WindowedReader
 from settler.anvil import Anvil, find_anvil
-from tests.conformance.worlds import AnvilWorld, SimulatedWorld, World, windowed
+from tests.conformance.worlds import AnvilWorld, NodeWorld, SimulatedWorld, World, windowed
 
 GENESIS_TIME = 1_767_225_600
 """2026-01-01, as the simulated chain's; far enough in the past that mined blocks never wait for the clock."""
@@ -43,6 +43,9 @@ WIDE_BLOCKS = 100
         "simulated",
         "simulated narrow",
         "simulated refusing",
+        "node",
+        "node narrow",
+        "node bloom",
         *map(on_anvil, ["anvil", "anvil narrow", "anvil bloom"]),
     ]
 )
@@ -53,7 +56,7 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
         yield made
 
 
-@pytest.fixture(params=["simulated", "simulated wide", *map(on_anvil, ["anvil", "anvil wide"])])
+@pytest.fixture(params=["simulated", "simulated wide", "node", "node wide", *map(on_anvil, ["anvil", "anvil wide"])])
 async def undivided_world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
     """Each `ChainReader`, with a provider that takes every span at once."""
     async with opened(request.param) as made:
@@ -69,6 +72,12 @@ async def opened(kind: str) -> AsyncIterator[World]:
             simulated.provider_reader.faults = SimFaults(max_span=3, max_logs=1)
         simulated.reader = _read_by(simulated.provider_reader, way)
         yield simulated
+        return
+    if node == "node":
+        asked = NodeWorld(check_bloom=way == "bloom")
+        asked.reader = _read_by(asked.provider_reader, way)
+        yield asked
+        await asked.reader.close()
         return
     binary = find_anvil(os.environ.get("SETTLER_ANVIL"))
     async with Anvil(binary, no_mining=True, timestamp=GENESIS_TIME) as anvil:

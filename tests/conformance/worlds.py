@@ -1,4 +1,5 @@
-"""The two chains the conformance suite runs over, behind one handle: a real node, and the simulated one.
+"""The chains the conformance suite runs over, behind one handle: a real node, and the simulated one, read as it is or
+through a node's JSON-RPC.
 
 The real one needs no compiler: a few bytes of code, put at an address, emit one ERC-20 `Transfer` for each 96 bytes of
 calldata.
@@ -9,8 +10,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, cast
 
+import aiohttp
 from eth_abi.abi import encode
 
 from chains.evm import EvmReader
@@ -19,9 +21,11 @@ from chains.model import Address, BaseUnits, ChainId, TxHash
 from chains.reader import ChainReader, ProviderReader
 from chains.rpc import RpcProvider
 from chains.simulated import SimTransfer, SimTx, SimulatedChain, SimulatedReader
+from chains.simulated_node import SimulatedNode
 from chains.spans import WindowedReader
 from contracts_abi import TRANSFER_TOPIC, artifact
 from settler.anvil import Anvil
+from tests.support.node_session import NodeSession
 
 TOKEN = Address(bytes.fromhex("70" * 20))
 OTHER_TOKEN = Address(bytes.fromhex("71" * 20))
@@ -86,12 +90,8 @@ def sent(amount: int, *, to: Address = SHOP, sender: Address = ALICE, token: Add
     return SimTransfer(token=token, sender=sender, recipient=to, amount=BaseUnits(amount))
 
 
-class SimulatedWorld:
-    def __init__(self) -> None:
-        self.chain = SimulatedChain(seed=1, chain_id=CHAIN)
-        self.counted = CountedCalls()
-        self.provider_reader = SimulatedReader(self.chain, observer=self.counted)
-        self.reader: ChainReader = self.provider_reader
+class _OnSimulatedChain:
+    chain: SimulatedChain
 
     async def tx(self, *transfers: SimTransfer) -> SimTx:
         return self.chain.tx(*transfers)
@@ -108,6 +108,28 @@ class SimulatedWorld:
     async def replace(self, depth: int) -> None:
         replaced = [block for number in range(self.chain.head.number + 1) if (block := self.chain.block_at(number))]
         self.chain.reorg(depth, drop={tx.hash for block in replaced[-depth:] for tx in block.txs})
+
+
+class SimulatedWorld(_OnSimulatedChain):
+    def __init__(self) -> None:
+        self.chain = SimulatedChain(seed=1, chain_id=CHAIN)
+        self.counted = CountedCalls()
+        self.provider_reader = SimulatedReader(self.chain, observer=self.counted)
+        self.reader: ChainReader = self.provider_reader
+
+
+class NodeWorld(_OnSimulatedChain):
+    """The simulated chain behind JSON-RPC: the client as it ships, over an honest node without a socket."""
+
+    def __init__(self, *, check_bloom: bool = False) -> None:
+        self.chain = SimulatedChain(seed=1, chain_id=CHAIN, has_real_headers=True)
+        self.counted = CountedCalls()
+        session = NodeSession(SimulatedNode(self.chain))
+        self.provider = RpcProvider(
+            "http://node.test/", session=cast(aiohttp.ClientSession, session), observer=self.counted
+        )
+        self.provider_reader = EvmReader(self.provider, chain_id=CHAIN, check_bloom=check_bloom)
+        self.reader: ChainReader = self.provider_reader
 
 
 class AnvilWorld:

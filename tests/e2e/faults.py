@@ -23,13 +23,13 @@ from pathlib import Path
 
 import psutil
 
+from chains.faults import FAULTS, Fault, Harm
 from settler.anvil import Anvil, find_anvil
 from tests.e2e.traffic import Pace, Traffic, flowing
 from tests.e2e.verdict import Verdict, judge
 from tests.support import evm
 from tests.support.daemon import Api, ChainTable, Json, Process, TokenTable, until, write_config
 from tests.support.dump import audit
-from tests.support.faults import FAULTS, Fault, Harm
 from tests.support.rpc_proxy import RpcProxy
 
 TAG = "finalized"

@@ -12,18 +12,18 @@ from pathlib import Path
 
 import pytest
 
+from chains.faults import FAULTS, Fault, Harm
+from chains.faults.logs import Invention, conspiracy
+from chains.faults.sending import too_many_for
 from chains.model import TxHash
 from tests.e2e.faults import FINALITY, HEADINGS, Market, at_random, in_turn, kinds, open_market
 from tests.e2e.traffic import Pace
 from tests.support.daemon import due, pay_to, show, token_of, until
-from tests.support.faults import FAULTS, Fault, Harm
-from tests.support.faults.logs import Invention, conspiracy
-from tests.support.faults.sending import too_many_for
 from tests.support.rpc_proxy import RpcProxy
 
 SEED = 20_241
 EACH_S = 0.3
-AT_RANDOM_S = 20.0
+AT_RANDOM_S = 10.0
 BRISK = Pace(at_most=40, pause_s=0.8, block_every_s=0.2)
 LIES = [
     ("tampered amount", "none"),

@@ -53,7 +53,7 @@ async def test_thousand_invoices_on_two_chains__are_settled_within_bounds(tmp_pa
             )
             for name, node in nodes.items()
         ]
-        async with Process(write_config(tmp_path, *chains)) as process:
+        async with Process(write_config(tmp_path, *chains), is_installed=True) as process:
             await process.api.is_ready()
             made = await _create(process.api, list(nodes))
             started = time.monotonic()

@@ -31,7 +31,7 @@ async def order(process: Process, made: list[Json]) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_signal_under_load__drains_and_ends_with_0(number: signal.Signals, market: Market) -> None:
     made: list[Json] = []
-    async with Process(market.config) as process:
+    async with Process(market.config, is_installed=True) as process:
         await process.api.is_ready()
         customers = [asyncio.create_task(order(process, made), name="customer") for _ in range(4)]
         await until(lambda: asyncio.sleep(0, len(made)), lambda count: count > 40, what="load")

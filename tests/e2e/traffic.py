@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -26,6 +27,8 @@ from tests.support import evm
 from tests.support.daemon import Api, Json, due, new_address, option, pay_to
 
 WAYS = ("exact", "in parts", "too much", "wrong token first", "by amount")
+NEVER = "never"
+"""The way of who walks away: the invoice expires."""
 BLOCK_EVERY_S = 0.12
 BLOCKS_A_FORK = 15
 """A fork after so many blocks; it is shallower than finality, and what it undoes is mined again."""
@@ -43,6 +46,8 @@ class Pace:
     pause_s: float = 2 * BLOCK_EVERY_S
     """Between two purchases of one customer, at most."""
     block_every_s: float = BLOCK_EVERY_S
+    walk_away: float = 0.0
+    """Share of the customers' orders that are never paid."""
 
 
 AS_FAST_AS_IT_GOES = Pace()
@@ -60,6 +65,8 @@ class Traffic:
     """Of the daemon that runs just now; customers wait while there is none."""
     paid: list[Json] = field(default_factory=list)
     """The invoices, as they were made."""
+    left: list[Json] = field(default_factory=list)
+    """Those that are never paid."""
     ways: Counter[str] = field(default_factory=Counter)
     refused: int = 0
     """Requests that came to nothing, because the daemon was killed over them."""
@@ -81,11 +88,16 @@ class Traffic:
         while self._is_open and len(self.paid) < self.pace.at_most:
             bought += 1
             way = WAYS[self.random.randrange(len(WAYS))]
+            if self.pace.walk_away and self.random.random() < self.pace.walk_away:
+                way = NEVER
             invoice = await self._order(f"order-{number}-{bought} {way}", way)
             if invoice is None:
                 return
-            self.paid.append(invoice)
             self.ways[way] += 1
+            if way == NEVER:
+                self.left.append(invoice)
+                continue
+            self.paid.append(invoice)
             await self._pay(self.node.accounts[number], invoice, way)
             await asyncio.sleep(self.random.uniform(0, self.pace.pause_s))
 
@@ -96,7 +108,7 @@ class Traffic:
             "amount": f"{self.random.randrange(1, 500)}.00",
             "reference": reference,
             "options": [option(self._shared if shared else None, match="amount" if shared else "address")],
-            "expires_in_s": 86_400,
+            "expires_in_s": 1 if way == NEVER else 86_400,
         }
         asked = False
         while True:
@@ -160,6 +172,7 @@ class Traffic:
         raws = [await evm.raw_transaction(self.node, tx) for tx in held]
         async with self._replacing:
             await evm.reorg(self.node, FORK_DEPTH, [(raw, FORK_DEPTH - 1) for raw in raws])
+            await self.node.rpc("evm_setTime", int(time.time()))  # anvil's clock loses a second by each
         self.forks += 1
 
     async def close_doors(self, api: Api) -> None:

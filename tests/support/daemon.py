@@ -17,12 +17,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import aiohttp
 import structlog
@@ -34,6 +35,7 @@ from settler import logs
 from settler.anvil import _end_with_parent
 from settler.config import load
 from settler.runtime.supervisor import daemon
+from tests.support import nursery
 
 T = TypeVar("T")
 Json = dict[str, Any]
@@ -372,11 +374,18 @@ def clean_environment() -> dict[str, str]:
 
 
 def cli(*args: str | Path, config: Path | None = None, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
-    """One command, run to its end."""
-    command = [program(), *map(str, args), *(["-c", str(config)] if config is not None else [])]
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=timeout_s, env=clean_environment(), check=False
-    )
+    """One command, run to its end in a process of its own."""
+    given = [*map(str, args), *(["-c", str(config)] if config is not None else [])]
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        bred = nursery.start(given, env=clean_environment(), stdout=out, stderr=err)
+        try:
+            code = bred.wait_at_most(timeout_s)
+        except TimeoutError:
+            bred.kill()
+            raise
+        for file in (out, err):
+            file.seek(0)
+        return subprocess.CompletedProcess(given, code, out.read().decode(), err.read().decode())
 
 
 async def cli_json(*args: str | Path, config: Path) -> Any:
@@ -384,6 +393,17 @@ async def cli_json(*args: str | Path, config: Path) -> Any:
     done = await asyncio.to_thread(cli, *args, "--json", config=config)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+class _Started(Protocol):
+    """What `asyncio.subprocess.Process` and `nursery.Bred` have in common."""
+
+    pid: int
+
+    @property
+    def returncode(self) -> int | None: ...
+    def send_signal(self, number: signal.Signals, /) -> None: ...
+    async def wait(self) -> int: ...
 
 
 @dataclass
@@ -394,9 +414,13 @@ class Process:
     args: Sequence[str] = ()
     errors: list[str] = field(default_factory=list)
     """The lines of its stderr so far."""
+    is_installed: bool = False
+    """Whether it is the installed program, which takes a second to start, and not forked (`nursery`)."""
+    main: str = nursery.PROGRAM
+    """Of one that is forked: the module whose `main` it runs."""
 
     def __post_init__(self) -> None:
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: _Started | None = None
         self._reading: asyncio.Task[None] | None = None
         self._listening: asyncio.Future[str] | None = None
         self._session: aiohttp.ClientSession | None = None
@@ -409,15 +433,22 @@ class Process:
     async def __aexit__(self, *_: object) -> None:
         await self.kill()
 
-    async def start(self) -> None:
-        """Starts it; it does not listen yet."""
+    async def start(self, **environ: str) -> None:
+        """Starts it; it does not listen yet. `environ`: beside the environment it has anyway."""
         self._listening = asyncio.get_running_loop().create_future()
-        self._process = await asyncio.create_subprocess_exec(
-            program(), "run", "-c", str(self.config), *self.args,
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
-            env=clean_environment(), preexec_fn=_end_with_parent(), limit=2**20,
-        )  # fmt: skip
-        self._reading = asyncio.create_task(self._read(), name="stderr of settler run")
+        args, env = ["run", "-c", str(self.config), *self.args], {**clean_environment(), **environ}
+        reading, writing = os.pipe()
+        try:
+            if self.is_installed:
+                self._process = await asyncio.create_subprocess_exec(
+                    program(), *args, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
+                    stderr=writing, env=env, preexec_fn=_end_with_parent(),
+                )  # fmt: skip
+            else:
+                self._process = nursery.start(args, env=env, stderr=writing, main=self.main)
+        finally:
+            os.close(writing)
+        self._reading = asyncio.create_task(self._read(reading), name="stderr of settler run")
 
     async def listening(self) -> Api:
         """Its API, once it answers."""
@@ -461,19 +492,24 @@ class Process:
         if self._process is not None:
             if self._process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
-                    self._process.kill()
+                    self._process.send_signal(signal.SIGKILL)
             await self.ended()
         if self._session is not None:
             await self._session.close()
             self._session = None
 
-    async def _read(self) -> None:
-        assert self._process is not None and self._process.stderr is not None and self._listening is not None
-        async for raw in self._process.stderr:
+    async def _read(self, end: int) -> None:
+        assert self._listening is not None
+        lines = asyncio.StreamReader(limit=2**20)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(lines), os.fdopen(end, "rb", buffering=0)
+        )
+        async for raw in lines:
             line = raw.decode()
             self.errors.append(line)
             if '"daemon.started"' in line and not self._listening.done():
                 self._listening.set_result(json.loads(line)["listen"])
+        transport.close()
         if not self._listening.done():
             said = "".join(self.errors)
             self._listening.set_exception(RuntimeError(f"settler run ended before it listened:\n{said}"))

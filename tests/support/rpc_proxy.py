@@ -7,79 +7,43 @@ tell.
         proxy.told["tampered amount"]                               # how often
 
 Its counters are the truth a test compares the daemon's figures with. All that is not told otherwise, receipts too,
-is the node's own.
+is the node's own. Which faults strike is `chains.faults`' to say; here an answer goes out over a real connection.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+import socket
+import struct
+from collections.abc import Callable
 from typing import Any, Self
 
 import aiohttp
 import msgspec
 from aiohttp import web
 
-from tests.support.faults.model import Exchange, Fault, Harm, Json, changed_results
+from chains.faults import End, Exchange, Fault, Harm, Injector, Sent
+from chains.faults.injector import FOREVER
+from chains.faults.model import JSON_HEADERS, Json, changed_results
 
 Lie = Callable[[Any, Any], Any]
 """(params, the honest result) to the result that is told."""
 
-_HEADERS = {"Content-Type": "application/json"}
-FOREVER = float("inf")
 
-
-@dataclass(slots=True, kw_only=True)
-class _Injected:
-    fault: Fault
-    probability: float
-    methods: frozenset[str] | None
-    left: float
-
-
-class RpcProxy:
+class RpcProxy(Injector):
     """`async with RpcProxy(node.url) as proxy:`"""
 
     def __init__(self, upstream: str, *, seed: object = 0) -> None:
         """`seed`: what is drawn, whether a fault strikes and what it then does, depends on it and on the requests."""
+        super().__init__(random.Random(f"{seed}"))
         self._upstream = upstream
-        self._random = random.Random(f"{seed}")
-        self._injected: dict[str, _Injected] = {}
-        self.calls: Counter[str] = Counter()
-        """By method; those of a batch one by one."""
-        self.told: Counter[str] = Counter()
-        """Requests by the faults that struck; a lie by its method."""
-        self.figures: Counter[str] = Counter()
-        """What faults noted."""
-        self.requests = 0
-        """Over HTTP."""
         self.url = ""
         self._speaks = asyncio.Event()
         self._speaks.set()
 
-    def inject(
-        self,
-        fault: Fault,
-        *,
-        probability: float = 1.0,
-        methods: Collection[str] | None = None,
-        times: float = FOREVER,
-    ) -> None:
-        """From now on the fault strikes requests with this probability, `times` times, or until it is withdrawn.
-
-        `methods`: the calls it may touch; else all it is about. Injected again, it replaces itself.
-        """
-        about = fault.methods if methods is None else frozenset(methods) & (fault.methods or frozenset(methods))
-        self._injected[fault.name] = _Injected(fault=fault, probability=probability, methods=about, left=times)
-
-    def withdraw(self, fault: Fault) -> None:
-        self._injected.pop(fault.name, None)
-
     def lie(self, method: str, lie: Lie, *, times: float = FOREVER) -> None:
-        """Answers the method with `lie` from now on, `times` times, or until `be_honest`."""
+        """Answers the method with `lie` from now on, `times` times, or until `be_honest`; told under its name."""
         change = changed_results(lambda params, result, _exchange: lie(params, result))
         self.inject(Fault(name=method, harm=Harm.LIE, change=change, methods=frozenset({method})), times=times)
 
@@ -88,13 +52,13 @@ class RpcProxy:
         self._speaks.clear()
 
     def be_honest(self) -> None:
-        self._injected.clear()
+        super().be_honest()
         self._speaks.set()
 
     async def ask(self, method: str, *params: object) -> Any:
         """The node's own result."""
         call = {"jsonrpc": "2.0", "id": 0, "method": method, "params": params}
-        return msgspec.json.decode(await self._forward(msgspec.json.encode(call)))["result"]
+        return msgspec.json.decode(await self._forward(msgspec.json.encode(call))).get("result")
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession()
@@ -131,35 +95,54 @@ class RpcProxy:
             replies=[by_id[call["id"]] for call in calls],
             is_batch=isinstance(asked, list),
             ask=self.ask,
-            random=self._random,
+            random=self.random,
             figures=self.figures,
         )
-        return await self._answer(request, exchange)
+        return await self._send(request, await self.tampered(exchange))
 
-    async def _answer(self, request: web.Request, exchange: Exchange) -> web.StreamResponse:
-        """What is told first, then how it is sent: of several faults that break the sending, one does."""
-        struck = [each for each in self._injected.values() if self._strikes(each, exchange)]
-        for each in struck:
-            exchange.methods = each.methods
-            if each.fault.change is not None and each.left > 0 and await each.fault.change(exchange):
-                self._count(each)
-        body = msgspec.json.encode(exchange.replies if exchange.is_batch else exchange.replies[0])
-        for each in struck:
-            if each.fault.send is not None and (exchange.is_batch or not each.fault.is_about_batches):
-                self._count(each)
-                return await each.fault.send(request, exchange, body)
-        return web.Response(body=body, status=exchange.status, headers=_HEADERS)
-
-    def _strikes(self, each: _Injected, exchange: Exchange) -> bool:
-        is_about_it = each.methods is None or any(call["method"] in each.methods for call in exchange.calls)
-        return is_about_it and self._random.random() < each.probability
-
-    def _count(self, each: _Injected) -> None:
-        self.told[each.fault.name] += 1
-        each.left -= 1
-        if each.left <= 0 and self._injected.get(each.fault.name) is each:
-            del self._injected[each.fault.name]
+    async def _send(self, request: web.Request, sent: Sent) -> web.StreamResponse:
+        """Enacts how an answer goes out."""
+        await asyncio.sleep(sent.delay_s)
+        if sent.status is None:
+            await _end(request, sent.end)
+            return web.Response()
+        if sent.end is End.WHOLE and not sent.padding_bytes:
+            return web.Response(body=sent.body, status=sent.status, headers=sent.headers)
+        headers = dict(sent.headers)
+        if sent.content_length is not None:
+            headers["Content-Length"] = str(sent.content_length)
+        response = web.StreamResponse(status=sent.status, headers=headers)
+        try:
+            await response.prepare(request)
+            for chunk in sent.chunks(self.figures):
+                await response.write(chunk)
+        except ConnectionError:
+            return response  # the client hung up: what a huge answer is to come to
+        await _end(request, sent.end)
+        return response
 
     async def _forward(self, raw: bytes) -> bytes:
-        async with self._session.post(self._upstream, data=raw, headers=_HEADERS) as response:
+        async with self._session.post(self._upstream, data=raw, headers=JSON_HEADERS) as response:
             return await response.read()
+
+
+async def _end(request: web.Request, end: End) -> None:
+    match end:
+        case End.SILENCE:
+            await asyncio.Event().wait()  # until the client hangs up: aiohttp then cancels the handler
+        case End.RESET:
+            _reset(request)
+        case End.CLOSED if request.transport is not None:
+            request.transport.close()
+        case _:
+            pass
+
+
+def _reset(request: web.Request) -> None:
+    """RST instead of FIN."""
+    transport = request.transport
+    if transport is None:
+        return
+    peer: socket.socket = transport.get_extra_info("socket")
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()

@@ -20,7 +20,7 @@ from pathlib import Path
 from aiohttp import web
 
 from settler.clock import SystemClock
-from settler.runtime.supervisor import DISPATCH_EVERY_S
+from settler.runtime.outside import Cadence
 from settler.stages.dispatch import Dispatch
 from settler.storage import migrate
 from settler.storage.engine import Database
@@ -97,7 +97,7 @@ async def measure(url: str, *, endpoints: int, events: int, every_s: float, hang
         async def ticking() -> None:
             while not stop.is_set():
                 if not (await dispatch.tick()).has_more:
-                    await asyncio.sleep(DISPATCH_EVERY_S)
+                    await asyncio.sleep(Cadence().dispatch_s)
 
         task = asyncio.create_task(ticking())
         started = loop.time()

@@ -28,8 +28,10 @@ from settler.domain.delivery import Answered, NoAnswer, Reply
 from settler.stages.dispatch import MAX_IN_FLIGHT, Dispatch
 from settler.storage import webhooks
 from settler.storage.engine import Database
+from settler.webhook import network as network_module
 from settler.webhook import send as send_module
-from settler.webhook.send import ANSWER_BYTES, HttpSender
+from settler.webhook.network import ANSWER_BYTES, SystemNetwork
+from settler.webhook.send import HttpSender
 from tests.webhook.bad_servers import ENDLESS, OK, endless, saying
 from tests.webhook.receiver import raw_server, receiving
 from tests.webhook.samples import NOW, added, an_endpoint, an_event
@@ -43,7 +45,8 @@ WITH_STATUS = {"body until closed", "chunk's extension", "tiny chunks", "answers
 
 
 async def _send(url: str, *, timeout_s: float = 5.0, resolver: AbstractResolver | None = None) -> Reply:
-    async with HttpSender(clock=FakeClock(NOW), allow_private=True, timeout_s=timeout_s, resolver=resolver) as sender:
+    network = SystemNetwork(resolver)
+    async with HttpSender(clock=FakeClock(NOW), allow_private=True, timeout_s=timeout_s, network=network) as sender:
         return await sender.send(url, {"webhook-id": "evt_1"}, b"{}")
 
 
@@ -126,7 +129,7 @@ async def test_send__redirect_to_a_private_address__goes_nowhere(monkeypatch: py
         asked.append(address)
         return None  # 127.0.0.1 stands for an address of the Internet
 
-    monkeypatch.setattr(send_module, "refusal", refusal)
+    monkeypatch.setattr(network_module, "refusal", refusal)
     monkeypatch.setattr(send_module, "check_url", lambda url, **_: url)
     async with receiving() as outside:
         outside.codes["/"] = [302, 307]

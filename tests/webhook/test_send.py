@@ -18,7 +18,9 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from settler.clock import FakeClock
 from settler.domain.delivery import RETRY_AFTER_MAX_S, Answered, NoAnswer, Reply
+from settler.webhook import network
 from settler.webhook import send as send_module
+from settler.webhook.network import SystemNetwork
 from settler.webhook.send import BODY_BYTES, DRAIN_BYTES, HttpSender
 from tests.webhook.receiver import Receiver, raw_server, receiving, reset
 from tests.webhook.samples import NOW
@@ -42,7 +44,7 @@ async def _send(
     timeout_s: float = 5.0,
 ) -> Reply:
     async with HttpSender(
-        clock=FakeClock(NOW), allow_private=allow_private, resolver=resolver, timeout_s=timeout_s
+        clock=FakeClock(NOW), allow_private=allow_private, network=SystemNetwork(resolver), timeout_s=timeout_s
     ) as sender:
         return await sender.send(url, HEADERS, body)
 
@@ -273,10 +275,10 @@ async def test_send__rebinding_name__is_asked_once_an_attempt_and_vetted_each_ti
 ) -> None:
     """The name means something else at each question: only the answer that was vetted is connected to."""
     # 127.0.0.9 stands for an address of the Internet: nobody listens there
-    monkeypatch.setattr(send_module, "refusal", {"127.0.0.9": None, "127.0.0.1": "loopback"}.__getitem__)
+    monkeypatch.setattr(network, "refusal", {"127.0.0.9": None, "127.0.0.1": "loopback"}.__getitem__)
     port = receiver.base.rsplit(":", 1)[1]
     resolver = FakeResolver(["127.0.0.9"], ["127.0.0.1"])
-    async with HttpSender(clock=FakeClock(NOW), allow_private=False, resolver=resolver) as sender:
+    async with HttpSender(clock=FakeClock(NOW), allow_private=False, network=SystemNetwork(resolver)) as sender:
         first = await sender.send(f"http://rebind.test:{port}/", HEADERS, BODY)
         assert "ConnectorError" in _reason(first)
         assert resolver.calls == 1
@@ -346,7 +348,7 @@ async def test_resolve__no_thread_to_be_had__is_a_failed_attempt(monkeypatch: py
     def start(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(send_module, "RESOLVER_THREADS", 1)
+    monkeypatch.setattr(network, "RESOLVER_THREADS", 1)
     monkeypatch.setattr(threading.Thread, "start", start)
     for _ in range(2):
         assert "can't start new thread" in _reason(await _send("http://shop.example/"))
@@ -362,9 +364,9 @@ async def test_resolve__more_than_there_are_threads__take_turns(monkeypatch: pyt
         may_answer.wait(10)
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", port))]
 
-    monkeypatch.setattr(send_module, "RESOLVER_THREADS", 2)
+    monkeypatch.setattr(network, "RESOLVER_THREADS", 2)
     monkeypatch.setattr(socket, "getaddrinfo", slow)
-    resolver = send_module.SystemResolver()
+    resolver = network.SystemResolver()
     given_up = [asyncio.create_task(resolver.resolve("shop.example", 80)) for _ in range(2)]
     await asyncio.sleep(0.05)
     for task in given_up:

@@ -1,33 +1,34 @@
-"""Refusals in providers' own words, and replies that are no answers to what was asked.
-
-The words are those of tests/golden/rpc/errors.json.
-"""
+"""Refusals in providers' own words (`chains.data`), and replies that are no answers to what was asked."""
 
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Sequence
-from pathlib import Path
+from importlib.resources import files
+from typing import Any
 
 import msgspec
 
-from tests.support.faults.model import CHAIN_ID, LOGS, Exchange, Fault, Harm, Json, changed_results
+from chains.faults.model import CHAIN_ID, LOGS, Exchange, Fault, Harm, Json, changed_results
 
-WORDS = Path(__file__).resolve().parents[2] / "golden" / "rpc" / "errors.json"
 RANGE_BLOCKS = 2
 """A provider with a limit answers what spans no more blocks than this."""
-OTHER_CHAIN = 1
 _PROSE = ("(no error)", "{", "batch response array")
 """Entries that describe an answer, and quote none, begin so."""
+_ABOUT_BATCHES = re.compile(r"\bbatch", re.IGNORECASE)
+"""Such words make a client split its batches: that is the fault "batch refused"."""
+_CONTRACT_CALL = "eth_call"
 
 
 @functools.cache
 def words(*classes: str, methods: tuple[str, ...] = ("*",)) -> Sequence[Json]:
-    """The collected refusals of these classes."""
-    entries: list[Json] = msgspec.json.decode(WORDS.read_bytes())
+    """The collected refusals of these classes, but those about batches as such."""
+    entries: list[Json] = msgspec.json.decode((files("chains.data") / "refusals.json").read_bytes())
     return [
         entry for entry in entries
-        if entry["class"] in classes and entry["method"] in methods and not entry["message"].startswith(_PROSE)
+        if entry["class"] in classes and entry["method"] in methods
+        and not entry["message"].startswith(_PROSE) and not _ABOUT_BATCHES.search(entry["message"])
     ]  # fmt: skip
 
 
@@ -80,13 +81,35 @@ async def wrong_id(exchange: Exchange) -> bool:
 
 
 async def swapped_ids(exchange: Exchange) -> bool:
-    """Each result under the id of the next call."""
-    if len(exchange.replies) < 2:
+    """Each result under the id of the next call. Contract calls are left alone: swapped flags of two contracts look
+    right, and would be a lie.
+    """
+    if len(exchange.replies) < 2 or any(call["method"] == _CONTRACT_CALL for call in exchange.calls):
         return False
-    ids = [reply["id"] for reply in exchange.replies]
-    for reply, id_ in zip(exchange.replies, [*ids[1:], ids[0]], strict=True):
+    replies = exchange.replies
+    if all(reply.get("result") == replies[0].get("result") for reply in replies):
+        return False
+    ids = [reply["id"] for reply in replies]
+    for reply, id_ in zip(replies, [*ids[1:], ids[0]], strict=True):
         reply["id"] = id_
     return True
+
+
+async def reordered_replies(exchange: Exchange) -> bool:
+    """As the specification allows: the ids tell which is which."""
+    if len(exchange.replies) < 2:
+        return False
+    # together: each reply is found beside its call
+    exchange.calls, exchange.replies = exchange.calls[::-1], exchange.replies[::-1]
+    return True
+
+
+def _no_result(_params: Any, _result: Any, _exchange: Exchange) -> Any:
+    return None
+
+
+def _another_chain(_params: Any, result: Any, _exchange: Exchange) -> Any:
+    return hex(int(result, 16) + 1)
 
 
 REFUSALS = (
@@ -95,14 +118,16 @@ REFUSALS = (
     refused("fatal"),
     refused("method_unsupported"),
     refused("history_pruned"),
+    refused("block_not_found"),
     Fault(name="range limit", harm=Harm.NONE, change=range_limit, methods=frozenset({LOGS})),
     Fault(name="wrong id", harm=Harm.PLAIN, change=wrong_id),
     Fault(name="swapped ids", harm=Harm.PLAIN, change=swapped_ids, is_about_batches=True),
-    Fault(name="null results", harm=Harm.PLAIN, change=changed_results(lambda _params, _result, _exchange: None)),
+    Fault(name="reordered replies", harm=Harm.NONE, change=reordered_replies, is_about_batches=True),
+    Fault(name="null results", harm=Harm.PLAIN, change=changed_results(_no_result)),
     Fault(
         name="wrong chain id",
         harm=Harm.PLAIN,
-        change=changed_results(lambda _params, _result, _exchange: hex(OTHER_CHAIN)),
+        change=changed_results(_another_chain),
         methods=frozenset({CHAIN_ID}),
     ),
 )

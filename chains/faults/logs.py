@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from chains.faults.model import BLOCK, LOGS, RECEIPTS, Exchange, Fault, Harm, Json, Lie, changed_results
 from chains.model import Address, TxHash
 from contracts_abi import TRANSFER_TOPIC
-from tests.support.faults.model import BLOCK, LOGS, RECEIPTS, Exchange, Fault, Harm, Json, Lie, changed_results
 
 _LOGS = frozenset({LOGS})
 _TOPIC = "0x" + TRANSFER_TOPIC.hex()

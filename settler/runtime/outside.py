@@ -1,0 +1,54 @@
+"""What the daemon has of the world beyond its settings. The simulation gives it another world; all else stays."""
+
+from __future__ import annotations
+
+import random
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from chains.post import HttpSession
+from settler.clock import Clock, SystemClock
+from settler.storage.engine import Database
+from settler.webhook.send import HttpSender, WebhookSender
+
+
+class ClosableSender(WebhookSender, Protocol):
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cadence:
+    """How often the loops that belong to no chain tick, in seconds."""
+
+    expire_s: float = 2.0
+    dispatch_s: float = 0.5
+    gauges_s: float = 5.0
+    place_s: float = 5.0
+    """Whoever reads the feed places what is new himself; this keeps the first such reader's work small."""
+    note_s: float = 60.0
+    """How fresh "last used" of an API key is."""
+    tidy_s: float = 600.0
+
+
+def _sender(clock: Clock, *, allow_private: bool) -> ClosableSender:
+    return HttpSender(clock=clock, allow_private=allow_private)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outside:
+    """The defaults are the real world."""
+
+    clock: Clock = field(default_factory=SystemClock)
+    open_database: Callable[[str], Awaitable[Database]] = Database.open
+    """By its URL. Raises as `Database.open` does."""
+    make_sender: Callable[..., ClosableSender] = _sender
+    """(clock, allow_private=). Called inside the running loop."""
+    rpc_session: HttpSession | None = None
+    """For all providers over HTTP; `None`: each has its own connections."""
+    jitter: random.Random = field(default_factory=random.Random)
+    """Spreads retries, keeps no secret."""
+    entropy: Callable[[int], bytes] = secrets.token_bytes
+    cadence: Cadence = Cadence()
+    serves_api: bool = True

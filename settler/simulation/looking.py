@@ -1,0 +1,49 @@
+"""What the database holds, for the checkers: only tables that were written since the last look are read again."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from sqlalchemy import literal, select
+
+from settler.simulation.checks_rows import Rows
+from settler.simulation.life import Life
+from settler.simulation.store import SimStore
+from settler.storage import schema
+from settler.storage.engine import StorageUnavailable
+
+_TABLES = tuple(field.name for field in fields(Rows))
+
+
+class Looker:
+    """Of one store. `commits` counts what processes committed."""
+
+    def __init__(self, store: SimStore) -> None:
+        self._store = store
+        self._written: set[str] = set(_TABLES)
+        self.commits = 0
+        store.on_commit = self._committed
+
+    def _committed(self, _life: Life, tables: tuple[str, ...], _statements: int) -> None:
+        self.commits += 1
+        self._written.update(tables)
+
+    async def changed(self) -> Rows:
+        """All rows of tables written since the last look; none while somebody stands still within a transaction: then
+        the next look has them."""
+        try:
+            return await self._read(is_all=False)
+        except StorageUnavailable:
+            return Rows()
+
+    async def all(self) -> Rows:
+        return await self._read(is_all=True)
+
+    async def _read(self, *, is_all: bool) -> Rows:
+        rows = Rows()
+        async with self._store.checker.read() as conn:
+            await conn.execute(select(literal(1)))  # waits for its turn: what is committed before is seen whole
+            written, self._written = self._written, set()
+            for name in (name for name in _TABLES if is_all or name in written):
+                getattr(rows, name).extend(await conn.execute(select(schema.metadata.tables[name])))
+        return rows
