@@ -199,13 +199,13 @@ ANSWER_FAULTS: Mapping[str, Fault] = {
     "reset after processing": _resets_after,
     "receiver 5xx": _fails,
     "receiver 4xx": _declines,
-    "429 with Retry-After": _is_busy,
+    "receiver 429": _is_busy,
     "410 gone": _is_gone,
     "redirect": _redirects,
     "slow answer": _is_slow,
     "garbage answer": _says_garbage,
     "wrong status line": _misspells,
-    "huge answer": _says_too_much,
+    "receiver huge answer": _says_too_much,
     "answers 200 with an endless body": _never_ends,
 }
 

@@ -165,19 +165,22 @@ async def ledger_balances(db: Database) -> list[Violation]:
 
 
 async def delivered_once(db: Database) -> list[Violation]:
-    """I6 of deliveries: one of each event to each live endpoint that was there before it and wants it.
+    """I6 of deliveries: one of each event to each live endpoint that was there before it and wants it. What an endpoint
+    missed before it was enabled again is for a replay.
 
     A shadow run makes no deliveries, on purpose, and leaves no trace of having been one: of its events these violations
     mean nothing.
     """
     async with db.read() as conn:
         live = await webhook_endpoints.live_endpoints(conn)
+        enabled_at = await checking.enabled_at(conn)
     found: list[Violation] = []
     if not live:
         return found
+    since = {e.id: max(e.created_at, enabled_at.get(e.id, e.created_at)) + ENDPOINT_MARGIN for e in live}
     async for page in checking.fanned_out_pages(db):
         for event in page:
-            there = [e for e in live if e.created_at + ENDPOINT_MARGIN < event.created_at]
+            there = [e for e in live if since[e.id] < event.created_at]
             found += judge.delivered_once(event.id, event.type, event.merchant, there, event.deliveries)
         if len(found) >= FOUND_MAX:
             break

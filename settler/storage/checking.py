@@ -84,6 +84,16 @@ async def count_resumed(conn: AsyncConnection) -> dict[str, int]:
     return {object_id: int(count) for object_id, count in await conn.execute(query)}
 
 
+async def enabled_at(conn: AsyncConnection) -> dict[EndpointId, datetime]:
+    """When each webhook endpoint that was disabled for a while was last taken up again: what happened before it, it may
+    have missed.
+    """
+    query = (
+        select(_a.c.object_id, func.max(_a.c.at)).where(_a.c.action == "webhook_endpoint.enable").group_by(_a.c.object_id)
+    )
+    return {EndpointId(id_): at for id_, at in await conn.execute(query)}
+
+
 async def books_of(conn: AsyncConnection, ids: Sequence[TransferId]) -> dict[TransferId, TransferBooks]:
     """What is kept of each transfer beside its record."""
     accounts: dict[str, Counter[Account]] = defaultdict(Counter)

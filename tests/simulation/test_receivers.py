@@ -137,13 +137,13 @@ EFFECTS: dict[str, tuple[str, str]] = {
     "reset after processing": (NEVER, ALWAYS),
     "receiver 5xx": (NEVER, SOMETIMES),
     "receiver 4xx": (NEVER, NEVER),
-    "429 with Retry-After": (NEVER, NEVER),
+    "receiver 429": (NEVER, NEVER),
     "410 gone": (NEVER, NEVER),
     "redirect": (NEVER, NEVER),
     "slow answer": (SOMETIMES, ALWAYS),
     "garbage answer": (NEVER, SOMETIMES),
     "wrong status line": (NEVER, SOMETIMES),
-    "huge answer": (SOMETIMES, ALWAYS),
+    "receiver huge answer": (SOMETIMES, ALWAYS),
     "answers 200 with an endless body": (ALWAYS, ALWAYS),
 }
 
@@ -182,7 +182,7 @@ async def test_fault__alone__strikes_and_what_is_acknowledged_was_processed(name
 @virtual
 async def test_fault__429__asks_for_time_in_each_way_there_is() -> None:
     world = World()
-    world.receivers.inject("429 with Retry-After", 1.0)
+    world.receivers.inject("receiver 429", 1.0)
     replies = [await world.send(f"evt_{number}") for number in range(TIMES)]
     asked = {reply.retry_after_s for reply in replies if isinstance(reply, Answered)}
     assert {None, 3_600.0} < asked
@@ -277,7 +277,7 @@ async def test_violation__redirects_followed__are_seen_at_their_targets() -> Non
     await world.close()
 
 
-@pytest.mark.parametrize("name", ["huge answer", "answers 200 with an endless body"])
+@pytest.mark.parametrize("name", ["receiver huge answer", "answers 200 with an endless body"])
 @virtual
 async def test_violation__answer_read_without_a_bound__is_seen(name: str) -> None:
     world = World()

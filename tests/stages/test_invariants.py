@@ -25,7 +25,7 @@ from settler.domain.invariants import WIDEST_TOLERANCE, Cursors, CursorWatch, In
 from settler.domain.money import BPS, FINEST_SCALE
 from settler.domain.settlement import HoldReason, InvoicePolicy, Stop
 from settler.stages.invariants import ASSIGN, MARK, check, check_chain, check_records, cursors, same_outcome
-from settler.storage import holds, operator_actions, schema, webhooks
+from settler.storage import holds, operator_actions, schema, webhook_admin, webhooks
 from settler.storage.engine import Database
 from tests.stages.test_halt import look_until_halted, resume
 from tests.support.world import STRICT, World, token
@@ -77,6 +77,22 @@ async def found_in(
         for c in world.chains.values()
     }
     return await check(db, readers, policy=policy, is_quiescent=is_quiescent)
+
+
+
+async def test_check__an_endpoint_disabled_for_a_while__is_owed_nothing_of_that_while(db: Database) -> None:
+    """Found by the simulation: it answered 410, an operator enabled it, and `reconcile` called for what it had missed."""
+    world = await shop(db)
+    async with db.write() as conn:
+        await webhooks.disable_endpoint(conn, EndpointId("whe_1"), world.clock.now(), reason="410")
+    world.clock.advance(3_600)
+    await world.invoice("3")
+    world.clock.advance(3_600)
+    async with db.write() as conn:
+        await webhook_admin.enable(conn, EndpointId("whe_1"), world.by())
+    world.clock.advance(3_600)
+    await world.invoice("4")
+    assert [str(v) for v in await found_in(db, world, is_quiescent=False)] == []
 
 
 @dataclass
