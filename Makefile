@@ -40,7 +40,7 @@ check: $(VENV) ## format, lint, types, import rules, unit and property tests: un
 
 .PHONY: test
 test: check $(NODE) ## everything: `make check`, then the tests with anvil, PostgreSQL and the whole program
-	@$(BIN)/pytest -n $(WORKERS) --dist worksteal -m '($(SLOW) or hypothesis) and not system' $(PYTEST_ARGS)
+	@$(BIN)/pytest -n $$((2 * $(WORKERS))) --dist worksteal -m '($(SLOW) or hypothesis) and not system' $(PYTEST_ARGS)
 
 .PHONY: test-system
 test-system: $(VENV) $(NODE) ## the pages in Debian's Chromium, which it installs (as root or through sudo); pictures in .screenshots

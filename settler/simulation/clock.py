@@ -16,6 +16,9 @@ EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 SOCKET_PATIENCE_S = 60.0
 """Real seconds a socket may stay silent while all wait for it: above any statement's time-out of the database."""
 
+RESOLUTION_S = 1e-6
+"""Timers so close to each other go off at once. A float holds it for some two hundred years."""
+
 
 class Stuck(RuntimeError):
     """Every task waits for another: nothing can ever happen again. A bug of the world or of the daemon."""
@@ -27,6 +30,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._virtual_s = 0.0
         super().__init__(_JumpingSelector(self))
+        # asyncio's nanosecond is less than a float holds after half a year: a timer that is due would never go off
+        self._clock_resolution = RESOLUTION_S
 
     def time(self) -> float:
         return self._virtual_s

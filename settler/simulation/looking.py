@@ -12,7 +12,8 @@ from settler.simulation.store import SimStore
 from settler.storage import schema
 from settler.storage.engine import StorageUnavailable
 
-_TABLES = tuple(field.name for field in fields(Rows))
+_TABLES = {field.name: select(schema.metadata.tables[field.name]) for field in fields(Rows)}
+_ONE = select(literal(1))
 
 
 class Looker:
@@ -42,8 +43,8 @@ class Looker:
     async def _read(self, *, is_all: bool) -> Rows:
         rows = Rows()
         async with self._store.checker.read() as conn:
-            await conn.execute(select(literal(1)))  # waits for its turn: what is committed before is seen whole
+            await conn.execute(_ONE)  # waits for its turn: what is committed before is seen whole
             written, self._written = self._written, set()
             for name in (name for name in _TABLES if is_all or name in written):
-                getattr(rows, name).extend(await conn.execute(select(schema.metadata.tables[name])))
+                getattr(rows, name).extend(await conn.execute(_TABLES[name]))
         return rows

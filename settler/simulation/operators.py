@@ -105,9 +105,7 @@ class Operators:
                     partial(webhook_admin.enable, id_=endpoint.id, by=self.desk.by(WHO)),
                 )
 
-    async def _of_invoice(
-        self, kind: str, status: InvoiceStatus, verb: Callable[..., Awaitable[object]]
-    ) -> None:
+    async def _of_invoice(self, kind: str, status: InvoiceStatus, verb: Callable[..., Awaitable[object]]) -> None:
         found = await self.desk.seen(lambda conn: invoices.find(conn, status=status, limit=20))
         if found:
             chosen: Invoice = self.random.choice(found)

@@ -121,9 +121,7 @@ class People:
             amount=r.choice(customs.amounts),
             reference=f"order-{next(self._numbers)}",
             options=tuple(
-                OptionRequest(
-                    chain=chain, token=symbol, pay_to=pay_to, match=match, reference=reference, payer=payer
-                )
+                OptionRequest(chain=chain, token=symbol, pay_to=pay_to, match=match, reference=reference, payer=payer)
                 for chain, symbol in chosen
             ),
             expires_in_s=max(1, int(r.uniform(*customs.expires_in_s))),
@@ -281,5 +279,3 @@ class People:
 
 def _rescaled(amount: int, decimals: int, token: Token) -> int:
     return max(1, amount * int(10**token.decimals) // int(10**decimals))
-
-

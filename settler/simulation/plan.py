@@ -21,9 +21,9 @@ from settler.simulation.people import COMMON, HABITS, Customs
 from settler.simulation.receiver_faults import FAULTS as RECEIVER_FAULTS
 from settler.simulation.store_faults import STORE_FAULTS
 
-PROCESS_FAULTS = ("kill -9", "clock jump", "two workers", "a worker stands still", "restart")
+PROCESS_FAULTS = ("kill -9", "clock jump", "two workers", "a worker stands still", "lost lease", "restart")
 PROVIDER_FAULTS = ("provider down",)
-STEPS = 200
+STEPS = 100
 """Of a world, unless said otherwise."""
 
 
@@ -80,8 +80,9 @@ SHAPES = (
     ("anvil", 31337, 5.0, 20),
     ("slow", 909090, 60.0, 6),
 )
-TEMPOS = ((2.0, 8.0), (2.0, 8.0), (15.0, 60.0), (200.0, 900.0), (200.0, 900.0))
+TEMPOS = ((2.0, 8.0), (15.0, 60.0), (200.0, 900.0), (200.0, 900.0), (1_800.0, 5_400.0))
 """Seconds between two looks at the head: the slower, the more of a chain's time goes by for the same work."""
+MOST_BLOCKS_A_POLL = 500
 PROVING = frozenset({1, 31337})
 """Chains whose simulated headers and receipts are real, so that they can be proven."""
 
@@ -91,7 +92,7 @@ def draw(seed: int, steps: int = STEPS) -> Plan:
     r = random.Random(f"settler {seed}")
     poll_s = r.uniform(*r.choice(TEMPOS))
     gap_s = poll_s * r.uniform(3, 8)
-    shapes = [s for s in SHAPES if s[2] <= poll_s and poll_s / s[2] <= 500]
+    shapes = [s for s in SHAPES if s[2] <= poll_s and poll_s / s[2] <= MOST_BLOCKS_A_POLL]
     chosen = r.sample(shapes, min(len(shapes), r.choice((1, 1, 2, 2, 3))))
     chains = [_chain(r, shape, poll_s) for shape in chosen]
     habits = tuple({*r.sample(HABITS, r.randint(3, len(HABITS))), *r.sample(COMMON, 2)})
@@ -142,7 +143,12 @@ def _chain(r: random.Random, shape: tuple[str, int, float, int], poll_s: float) 
     quorum = {1: 1, 2: r.choice((1, 2)), 3: 2, 4: r.choice((2, 3))}[providers]
     depth = r.choice((2, 5, 12, 30))
     finality: FinalityPolicy = r.choice(
-        (Depth(blocks=depth), Depth(blocks=depth), ByTag(tag=Tag.FINALIZED), ByTag(tag=Tag.FINALIZED, min_depth=tag_lag + 3))
+        (
+            Depth(blocks=depth),
+            Depth(blocks=depth),
+            ByTag(tag=Tag.FINALIZED),
+            ByTag(tag=Tag.FINALIZED, min_depth=tag_lag + 3),
+        )
     )
     tokens = [TokenPlan(symbol="USDX", decimals=6, address=_address(r))]
     if r.random() < 0.6:

@@ -1,4 +1,5 @@
-"""The daemon as one process of the simulated world: started as the supervisor builds it, stopped, killed, started again.
+"""The daemon as one process of the simulated world: started as the supervisor builds it, stopped, killed, started
+again.
 
     worker = Worker("one", make=outside_of, settings=settings)
     keeper = asyncio.create_task(worker.keep_alive())     # as systemd or Kubernetes would

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
+import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 
 from settler.simulation.clock import VirtualLoop
+from settler.simulation.life import Dead
 from settler.simulation.plan import ALL_FAULTS, STEPS, draw
 from settler.simulation.verdict import Verdict
 from settler.simulation.world import World
 
 COVERING_SEEDS = 100
-"""So many worlds have every kind of fault; where one never struck, the simulation itself is broken."""
+"""So many worlds of the usual length have every kind of fault; where one never struck, the simulation itself is
+broken."""
 DAY_S = 86_400.0
 SEEDS_A_PROCESS = 25
 """Then it is replaced by a new one: whatever a world leaves behind in memory goes with it."""
@@ -32,38 +37,77 @@ class Ran:
 
 
 def run_seed(seed: int, steps: int = STEPS, *, database: str | None = None) -> Ran:
-    """One world in this process. `database`: URL of a PostgreSQL that nobody else uses; `None`: SQLite in memory."""
+    """One world in this process. `database`: URL of a PostgreSQL that nobody else uses; `None`: SQLite in memory.
+
+    A world that fails by itself is a problem of its verdict. Raises what `SimStore.create` raises.
+    """
     begun = time.process_time()
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        verdict = runner.run(_run(seed, steps, database))
+    worlds: list[World] = []
+    try:
+        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+            verdict = runner.run(_run(seed, steps, database, worlds))
+    except (Exception, Dead) as error:
+        if not worlds:
+            raise
+        verdict = _broken(seed, steps, worlds[0], error)
     return Ran(verdict=verdict, cpu_s=time.process_time() - begun)
 
 
-async def _run(seed: int, steps: int, database: str | None) -> Verdict:
+async def _run(seed: int, steps: int, database: str | None, worlds: list[World]) -> Verdict:
     asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)  # the dead leave tasks behind
     world = await World.of(draw(seed, steps), database=database)
+    worlds.append(world)
     return await world.run()
+
+
+def _broken(seed: int, steps: int, world: World, error: BaseException) -> Verdict:
+    """Nobody knows what else would have become of it."""
+    where = [line for text in traceback.format_exception(error) for line in text.splitlines()]
+    return Verdict(
+        seed=seed,
+        steps=steps,
+        chains=len(world.plan.chains),
+        digest=world.trace.digest,
+        problems=[*world.trace.bugs, f"the world itself broke: {error!r}"],
+        lines=[*world.trace.lines, *where],
+    )
 
 
 def run_seeds(
     seeds: Iterable[int], steps: int = STEPS, *, jobs: int = 1, database: str | None = None
-) -> Iterator[Ran]:
-    """As they end. `jobs`: processes at once; with a database, one."""
+) -> Generator[Ran, None, None]:
+    """As they end. `jobs`: processes at once; with a database, one. Closed early, it ends its processes at once."""
     if jobs == 1 or database is not None:
         for seed in seeds:
             yield run_seed(seed, steps, database=database)
         return
-    waiting = iter(seeds)
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=SEEDS_A_PROCESS) as pool:
-        running: set[Future[Ran]] = set()
-        while True:
-            for seed in islice(waiting, 2 * jobs - len(running)):
-                running.add(pool.submit(run_seed, seed, steps))
-            if not running:
-                return
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield future.result()
+    others = set(active_children())
+    pool = ProcessPoolExecutor(
+        jobs, mp_context=get_context("spawn"), initializer=_leave_interrupts, max_tasks_per_child=SEEDS_A_PROCESS
+    )
+    try:
+        yield from _side_by_side(pool, iter(seeds), steps, jobs)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in set(active_children()) - others:
+            child.terminate()
+
+
+def _leave_interrupts() -> None:
+    """Ctrl-C reaches every process of a terminal: it is for the first to decide."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _side_by_side(pool: ProcessPoolExecutor, seeds: Iterable[int], steps: int, jobs: int) -> Generator[Ran, None, None]:
+    running: set[Future[Ran]] = set()
+    while True:
+        for seed in islice(seeds, 2 * jobs - len(running)):
+            running.add(pool.submit(run_seed, seed, steps))
+        if not running:
+            return
+        done, running = wait(running, return_when=FIRST_COMPLETED)
+        for future in done:
+            yield future.result()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -71,6 +115,7 @@ class Report:
     """What a run of many worlds comes to."""
 
     seeds: int = 0
+    steps: int = 0
     simulated_s: float = 0.0
     chain_s: float = 0.0
     """Time of chains: a world of three chains has three times its own."""
@@ -80,12 +125,16 @@ class Report:
     did: Counter[str] = field(default_factory=Counter)
     rows: Counter[str] = field(default_factory=Counter)
     failed: list[Verdict] = field(default_factory=list)
-    last: Verdict | None = None
+    """In the order of their seeds."""
+    was_interrupted: bool = False
+    """There were more to run."""
+    _trace: int = 0
 
     def add(self, ran: Ran) -> None:
         verdict = ran.verdict
         self.seeds += 1
-        self.last = verdict
+        self.steps += verdict.steps
+        self._trace ^= int(verdict.digest or "0", 16)
         self.simulated_s += verdict.simulated_s
         self.chain_s += verdict.simulated_s * verdict.chains
         self.blocks += verdict.blocks
@@ -95,6 +144,12 @@ class Report:
         self.rows += Counter(verdict.counts)
         if not verdict.is_good:
             self.failed.append(verdict)
+            self.failed.sort(key=lambda failed: failed.seed)
+
+    @property
+    def trace(self) -> str:
+        """The trace hashes of all worlds in one, whatever their order: that of a single world is its own."""
+        return f"{self._trace:032x}"
 
     @property
     def never_struck(self) -> list[str]:
@@ -102,8 +157,8 @@ class Report:
 
     @property
     def is_covering(self) -> bool:
-        """Whether there were worlds enough for every kind of fault to strike."""
-        return self.seeds >= COVERING_SEEDS
+        """Whether the worlds were enough, and long enough, for every kind of fault to strike."""
+        return self.steps >= COVERING_SEEDS * STEPS
 
     @property
     def is_good(self) -> bool:
@@ -127,10 +182,19 @@ def run(
     *,
     jobs: int = 1,
     database: str | None = None,
+    stops_at_failure: bool = False,
     on_ran: Progress = lambda _ran, _report: None,
 ) -> Report:
+    """All of them, or until Ctrl-C: then the report is of those that had ended. `stops_at_failure`: or until one
+    fails."""
     report = Report()
-    for ran in run_seeds(seeds, steps, jobs=jobs, database=database):
-        report.add(ran)
-        on_ran(ran, report)
+    try:
+        with closing(run_seeds(seeds, steps, jobs=jobs, database=database)) as ended:
+            for ran in ended:
+                report.add(ran)
+                on_ran(ran, report)
+                if stops_at_failure and not ran.verdict.is_good:
+                    break
+    except KeyboardInterrupt:
+        report.was_interrupted = True
     return report

@@ -27,9 +27,7 @@ def settings_of(plan: Plan) -> Settings:
         file.write_text(text)
         settings = load(file, {})
     # A file may not ask for such patience; it is what makes a year of a chain cheap.
-    patient = {
-        chain.name: replace(settings.chains[chain.name], poll_interval_s=chain.poll_s) for chain in plan.chains
-    }
+    patient = {chain.name: replace(settings.chains[chain.name], poll_interval_s=chain.poll_s) for chain in plan.chains}
     return replace(settings, chains=MappingProxyType(patient))
 
 
@@ -43,7 +41,7 @@ auth = "none"
 late = "{plan.late}"
 monitoring_s = {plan.customs.monitoring_s}
 underpayment_tolerance_bps = {plan.tolerance_bps}
-underpayment_tolerance_max = "{'1' if plan.tolerance_bps else '0'}"
+underpayment_tolerance_max = "{"1" if plan.tolerance_bps else "0"}"
 [runtime]
 drain_timeout_s = 5.0
 """
@@ -65,7 +63,7 @@ chain_id = {chain.chain_id}
 rpc = [{urls}]
 quorum = {chain.quorum}
 finality = {_finality(chain.finality)}
-proof = "{'receipts' if chain.proves else 'none'}"
+proof = "{"receipts" if chain.proves else "none"}"
 poll_interval_s = {min(60.0, chain.poll_s)}
 {tokens}"""
 

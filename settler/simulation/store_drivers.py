@@ -24,7 +24,7 @@ from settler.storage.connect import (
     STATEMENT_TIMEOUT_S,
     postgres_connect_args,
 )
-from settler.storage.errors import InvalidDatabaseUrl
+from settler.storage.errors import InvalidDatabaseUrl, StorageUnavailable
 from settler.storage.url import PostgresUrl
 
 MARK = "sim"
@@ -113,7 +113,9 @@ class SqliteDriver(Driver):
 
 
 class PostgresDriver(Driver):
-    """A database of a server. Refuses one whose name lacks `MARK`: simulations empty theirs."""
+    """A database of a server. Refuses one whose name lacks `MARK`: simulations empty theirs. Raises
+    `StorageUnavailable`.
+    """
 
     dialect = "postgresql"
     wait_s = LOCK_TIMEOUT_S
@@ -121,7 +123,10 @@ class PostgresDriver(Driver):
     idle_limit_s = IDLE_IN_TRANSACTION_TIMEOUT_S
 
     def __init__(self, url: PostgresUrl) -> None:
-        self.raw = psycopg.connect(**postgres_connect_args(url))
+        try:
+            self.raw = psycopg.connect(**postgres_connect_args(url))
+        except psycopg.OperationalError as error:
+            raise StorageUnavailable(str(error)) from error
         self._is_reading = False
         name = self.raw.info.dbname
         if MARK not in name:

@@ -1,9 +1,9 @@
 """One simulated world, from its plan to its verdict.
 
-    begin     chains with a past, providers, receivers, a database, a worker that opens its chains
-    live      step by step: people pay, operators decide, something breaks or heals; checked after each
-    heal      nothing fails any more; all that is due has to settle within a bound
-    verdict   everything is checked exactly, by the simulator's truth and by the program's own `check`
+begin     chains with a past, providers, receivers, a database, a worker that opens its chains
+live      step by step: people pay, operators decide, something breaks or heals; checked after each
+heal      nothing fails any more; all that is due has to settle within a bound
+verdict   everything is checked exactly, by the simulator's truth and by the program's own `check`
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from chains.faults import FAULTS
+from chains.faults.model import Json
 from chains.model import ChainId
 from chains.post import HttpSession
 from chains.simulated import SimulatedReader
 from chains.simulated_chain import SimulatedChain
-from chains.faults.model import Json
 from chains.simulated_net import SimulatedProvider, SimulatedSession
 from chains.simulated_node import SimulatedNode
 from chains.spans import WindowedReader
@@ -116,7 +116,7 @@ class World:
             self._drawn("receivers"),
             SimClock(self._loop),
             on_trace=self.trace.note,
-            timestamps_may_be_off=bool({"clock jump", "a worker stands still"} & plan.faults.keys()),
+            timestamps_may_be_off=bool({"clock jump", "a worker stands still", "lost lease"} & plan.faults.keys()),
         )
         self._shops: dict[EndpointId, Receiver] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -131,7 +131,11 @@ class World:
         """`database`: of PostgreSQL; `None`: SQLite in memory."""
         trace = Trace()
         trace.listen_to_logs()
-        store = await SimStore.create(database, random=random.Random(f"store {plan.seed}"), on_trace=lambda who, what: trace.note(f"db {who}: {what}"))
+        store = await SimStore.create(
+            database,
+            random=random.Random(f"store {plan.seed}"),
+            on_trace=lambda who, what: trace.note(f"db {who}: {what}"),
+        )
         return cls(plan, store=store, trace=trace)
 
     async def run(self) -> Verdict:
@@ -411,13 +415,24 @@ class World:
                 clock.skew_s = r.choice((-86_400.0, -3_600.0, -5.0, 5.0, 3_600.0, 86_400.0))
                 self._later(for_s, lambda: setattr(clock, "skew_s", 0.0))
             case "two workers":
-                if sum(w.is_wanted for w in self._workers) > 1:
+                if not self._hire_second(for_s):
                     return
-                second = self._hire(f"extra{len(self._workers)}")
-                self._later(for_s, second.retire)
+            case "lost lease":  # it stands still, another one takes over, and it wakes up in the middle of something
+                if not self._hire_second(2 * for_s):
+                    return
+                life = worker.life
+                life.freeze()
+                self._later(for_s, life.thaw)
             case _:
                 raise AssertionError(f"unknown fault {name}")
         self._struck[name] += 1
+
+    def _hire_second(self, for_s: float) -> bool:
+        if sum(w.is_wanted for w in self._workers) > 1:
+            return False
+        second = self._hire(f"extra{len(self._workers)}")
+        self._later(for_s, second.retire)
+        return True
 
     def _later(self, after_s: float, what: Callable[[], object]) -> None:
         self._loop.call_later(after_s, lambda: None if self._is_over else what())

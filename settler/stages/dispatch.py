@@ -163,8 +163,13 @@ class Dispatch:
         return len(cut_off)
 
     async def _hand_out(self) -> tuple[int, int, list[Claim]]:
-        """Events fanned out, deliveries buried, and what was claimed to be sent: one transaction."""
+        """Events fanned out, deliveries buried, and what was claimed to be sent: one transaction. None where there is
+        nothing to do: idle, nothing is written and nobody's writing waits.
+        """
         now = self._clock.now()
+        async with self._db.read() as conn:
+            if not await webhooks.has_work(conn, now):
+                return 0, 0, []
         async with self._db.write() as conn:
             events = await webhooks.fan_out(conn, now, EVENTS_PER_TICK)
             buried = await webhooks.bury(conn, BURIALS_PER_TICK)

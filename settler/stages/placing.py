@@ -14,6 +14,9 @@ class Placing:
         self._db = db
 
     async def tick(self) -> Progress:
+        async with self._db.read() as conn:
+            if not await feed.is_behind(conn):
+                return Progress(has_more=False, facts={"placed": 0})
         async with self._db.write() as conn:
             placed = await feed.place(conn)
         return Progress(has_more=placed == feed.PLACED_AT_ONCE, facts={"placed": placed})

@@ -12,5 +12,7 @@ class Progress:
     """There is work left now: tick again without sleeping."""
     is_partial: bool = False
     """Nothing came of it yet, it is to be gone on with: trouble that follows is the trouble of before."""
+    chain: ChainState | None = None
+    """The row of the chain as it was when this tick read or wrote it last; `None`: to be looked up by who wants it."""
     facts: Mapping[str, int | str] = field(default_factory=dict)
     """Counts and spans for the tick's canonical log line, e.g. `{"span": "100..140", "transfers": 3}`."""

@@ -12,6 +12,8 @@ Not here: anything that lasts. A transfer this stage missed or invented is put r
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from chains.errors import BlockNotFound, NodeInconsistent
 from chains.logs_window import next_span
 from chains.model import BlockNumber, BlockRef, BlockSpan, SpanRead
@@ -67,26 +69,26 @@ class Watch:
         cursor = _cursor(state)
         has_looked = head is None or head.number <= cursor.number
         if has_looked:
-            head = await self._look(state)
+            head, state = await self._look(state)
         assert head is not None, "looking raises or answers"
         if head.number < cursor.number:
-            return Progress(has_more=False, facts={"state": "node is behind", "head": head.number})
+            return Progress(has_more=False, chain=state, facts={"state": "node is behind", "head": head.number})
         if head.number == cursor.number:
             if head.hash != cursor.hash:
                 return await self._walk_back(state, head)
-            return Progress(has_more=False, facts={"head": head.number})
+            return Progress(has_more=False, chain=state, facts={"head": head.number})
         # a final height above the head was made up once: it must not keep this stage from reading
         if min(state.final_number or 0, head.number) - cursor.number > CATCH_UP_BLOCKS:
-            return Progress(has_more=False, facts={"state": "catching up", "head": head.number})
+            return Progress(has_more=False, chain=state, facts={"state": "catching up", "head": head.number})
         is_next = head.number == cursor.number + 1
         if has_looked and not (is_next and len(self._pool.names) == 1):
             self._head = head
-            return Progress(has_more=True, facts={"head": head.number})
+            return Progress(has_more=True, chain=state, facts={"head": head.number})
         return await self._read(state, head, is_next=is_next)
 
-    async def _look(self, state: ChainState) -> BlockRef:
-        """The head now, as a majority shows it; kept in the database if it is news. 1 call with one provider, 2 with
-        two or three.
+    async def _look(self, state: ChainState) -> tuple[BlockRef, ChainState]:
+        """The head now, as a majority shows it, kept in the database if it is news; and the chain's row since. 1 call
+        with one provider, 2 with two or three.
         """
         head = await self._pool.head()
         cursor = _cursor(state)
@@ -94,7 +96,7 @@ class Watch:
         known = head if head.number >= cursor.number else cursor
         if state.head_number != known.number:
             async with self._db.write() as conn:
-                await chains.advance(
+                state = await chains.advance(
                     conn,
                     state,
                     now=self._clock.now(),
@@ -102,7 +104,7 @@ class Watch:
                     head_number=known.number,
                     head_time=known.time,
                 )
-        return head
+        return head, state
 
     async def _read(self, state: ChainState, head: BlockRef, *, is_next: bool) -> Progress:
         """Reads on from the cursor. 2 calls if the next block links to it, else 3."""
@@ -122,7 +124,7 @@ class Watch:
         progress = await self._commit(state, read, keep_above=cursor.number)
         if span.last < head.number:
             self._head = head
-            return Progress(has_more=True, facts=progress.facts)
+            return replace(progress, has_more=True)
         return progress
 
     async def _read_span(self, span: BlockSpan, anchor: BlockNumber | None) -> SpanRead:
@@ -164,7 +166,8 @@ class Watch:
             raise NodeInconsistent("the chain changed again while the fork was read")
         progress = await self._commit(state, read, keep_above=ancestor.number, fork_head=head)
         self._reporter.reorg(depth)
-        return Progress(
+        return replace(
+            progress,
             has_more=span.last < head.number,
             facts={**progress.facts, "reorg_depth": depth, "ancestor": ancestor.number},
         )
@@ -213,6 +216,7 @@ class Watch:
         self._reporter.assessed(assessed, 0.0)
         return Progress(
             has_more=False,
+            chain=after,
             facts={
                 "span": str(read.span),
                 "transfers": len(recorded.added),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Row, delete, select, update
+from sqlalchemy import Row, Update, bindparam, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chains.model import Address, BlockHash, BlockNumber, BlockRef, ChainId, Token
@@ -15,7 +16,20 @@ from settler.domain.errors import Conflict, NotFound
 from settler.storage import operator_actions, schema
 from settler.storage.sql import insert_missing, upsert
 
-_t = schema.chains
+_t, _b, _w = schema.chains, schema.blocks, schema.watched_addresses
+
+# Statements of every tick are built once: building one costs more than running it.
+_OF_CHAIN = _t.c.chain_id == bindparam("chain")
+_GET = select(_t).where(_OF_CHAIN)
+_LOCK = _GET.with_for_update()
+_ALL = select(_t).order_by(_t.c.name)
+_BLOCKS_OF_CHAIN = _b.c.chain_id == bindparam("chain")
+_HELD_FROM = select(_b).where(_BLOCKS_OF_CHAIN, _b.c.number >= bindparam("first")).order_by(_b.c.number)
+_HELD_WITHIN = _HELD_FROM.where(_b.c.number <= bindparam("last"))
+_DROP_ABOVE = delete(_b).where(_BLOCKS_OF_CHAIN, _b.c.number > bindparam("above"))
+_DROP_BELOW = delete(_b).where(_BLOCKS_OF_CHAIN, _b.c.number < bindparam("below"))
+_DROP_BETWEEN = _DROP_ABOVE.where(_b.c.number < bindparam("below"))
+_WATCHED = select(_w.c.address, _w.c.has_references).where(_w.c.retired_at.is_(None))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,12 +121,12 @@ async def register(
 
 
 async def get(conn: AsyncConnection, chain_id: ChainId) -> ChainState | None:
-    row = (await conn.execute(select(_t).where(_t.c.chain_id == chain_id))).one_or_none()
+    row = (await conn.execute(_GET, {"chain": chain_id})).one_or_none()
     return None if row is None else _state(row)
 
 
 async def all_states(conn: AsyncConnection) -> list[ChainState]:
-    return [_state(row) for row in await conn.execute(select(_t).order_by(_t.c.name))]
+    return [_state(row) for row in await conn.execute(_ALL)]
 
 
 async def tokens_of(conn: AsyncConnection, chain_id: ChainId | None = None) -> list[Token]:
@@ -140,7 +154,7 @@ async def advance(
     `guard`: columns that must still be as the tick saw them, else `CursorMoved`: cursors are moved by compare-and-set,
     never by hope. Heights in `changes` that never go back (head, final) are to be given as the caller wants them kept.
     """
-    row = (await conn.execute(select(_t).where(_t.c.chain_id == before.chain_id).with_for_update())).one_or_none()
+    row = (await conn.execute(_LOCK, {"chain": before.chain_id})).one_or_none()
     if row is None:
         raise CursorMoved(f"the row of {before.name} is gone")
     current = _state(row)
@@ -148,16 +162,22 @@ async def advance(
     if moved:
         raise CursorMoved(f"{', '.join(moved)} of {before.name} changed while a tick was reading")
     after = replace(current, **changes, updated_at=now)
-    values = {name: getattr(after, name) for name in (*changes, "updated_at")}
-    await conn.execute(update(_t).where(_t.c.chain_id == before.chain_id).values(values))
+    values = {f"_{name}": getattr(after, name) for name in (*changes, "updated_at")}
+    await conn.execute(_writing((*changes, "updated_at")), {"chain": before.chain_id, **values})
     return after
+
+
+@cache
+def _writing(names: tuple[str, ...]) -> Update:
+    """The statement that writes these columns of a row: ticks write few sets of them."""
+    return update(_t).where(_OF_CHAIN).values({name: bindparam(f"_{name}") for name in names})
 
 
 async def lock(conn: AsyncConnection, chain_id: ChainId) -> ChainState:
     """The chain's row as it is now, which nobody else changes until the transaction ends. For who writes transfers
     without moving a cursor.
     """
-    row = (await conn.execute(select(_t).where(_t.c.chain_id == chain_id).with_for_update())).one_or_none()
+    row = (await conn.execute(_LOCK, {"chain": chain_id})).one_or_none()
     if row is None:
         raise CursorMoved(f"the row of chain {chain_id} is gone")
     return _state(row)
@@ -177,10 +197,12 @@ async def held_blocks(
     conn: AsyncConnection, chain_id: ChainId, *, first: int = 0, last: int | None = None
 ) -> list[BlockRef]:
     """The headers we hold at heights `first .. last` (inclusive; `None`: no upper bound), ascending."""
-    t = schema.blocks
-    query = select(t).where(t.c.chain_id == chain_id, t.c.number >= first).order_by(t.c.number)
-    if last is not None:
-        query = query.where(t.c.number <= last)
+    within: dict[str, int] = {"chain": chain_id, "first": first}
+    held = (
+        await conn.execute(_HELD_FROM, within)
+        if last is None
+        else await conn.execute(_HELD_WITHIN, {**within, "last": last})
+    )
     return [
         BlockRef(
             number=BlockNumber(row.number),
@@ -188,7 +210,7 @@ async def held_blocks(
             parent_hash=BlockHash(row.parent_hash),
             time=row.time,
         )
-        for row in await conn.execute(query)
+        for row in held
     ]
 
 
@@ -203,20 +225,20 @@ async def hold_blocks(conn: AsyncConnection, chain_id: ChainId, blocks: Iterable
         }
         for b in blocks
     }
-    await upsert(conn, schema.blocks, list(rows.values()), key=["chain_id", "number"])
+    await upsert(conn, _b, list(rows.values()), key=["chain_id", "number"])
 
 
 async def drop_blocks(
     conn: AsyncConnection, chain_id: ChainId, *, above: int | None = None, below: int | None = None
 ) -> None:
-    """Lets go of held headers strictly above or strictly below a height."""
-    t = schema.blocks
-    statement = delete(t).where(t.c.chain_id == chain_id)
-    if above is not None:
-        statement = statement.where(t.c.number > above)
-    if below is not None:
-        statement = statement.where(t.c.number < below)
-    await conn.execute(statement)
+    """Lets go of held headers strictly above a height, strictly below one, or, given both, between the two."""
+    if above is None:
+        assert below is not None, "a height is given"
+        await conn.execute(_DROP_BELOW, {"chain": chain_id, "below": below})
+    elif below is None:
+        await conn.execute(_DROP_ABOVE, {"chain": chain_id, "above": above})
+    else:
+        await conn.execute(_DROP_BETWEEN, {"chain": chain_id, "above": above, "below": below})
 
 
 async def resume(conn: AsyncConnection, chain_id: ChainId, *, now: datetime, who: str, reason: str) -> ChainState:
@@ -242,8 +264,7 @@ class Watched:
 
 async def watched(conn: AsyncConnection) -> Watched:
     """All that are watched now."""
-    t = schema.watched_addresses
-    rows = (await conn.execute(select(t.c.address, t.c.has_references).where(t.c.retired_at.is_(None)))).all()
+    rows = (await conn.execute(_WATCHED)).all()
     return Watched(
         addresses=frozenset(Address(row.address) for row in rows),
         labelled=frozenset(Address(row.address) for row in rows if row.has_references),

@@ -89,7 +89,9 @@ async def enabled_at(conn: AsyncConnection) -> dict[EndpointId, datetime]:
     have missed.
     """
     query = (
-        select(_a.c.object_id, func.max(_a.c.at)).where(_a.c.action == "webhook_endpoint.enable").group_by(_a.c.object_id)
+        select(_a.c.object_id, func.max(_a.c.at))
+        .where(_a.c.action == "webhook_endpoint.enable")
+        .group_by(_a.c.object_id)
     )
     return {EndpointId(id_): at for id_, at in await conn.execute(query)}
 

@@ -26,6 +26,10 @@ from settler.storage.events import event_of
 _e = schema.events
 _UNPLACED = text("events.position IS NULL")
 """Spelled as the partial index is."""
+# The statements of every tick, built once: building one costs more than running it.
+_NEWEST = select(func.max(_e.c.position))
+_OLDEST = select(_e.c.seq).where(_UNPLACED).order_by(_e.c.seq).limit(bindparam("limit"))
+_ANY_UNPLACED = select(_e.c.seq).where(_UNPLACED).limit(1)
 _PLACE = update(_e).where(_e.c.seq == bindparam("seq_")).values(position=bindparam("place"))
 _LOCK = 0x5E771E5
 """PostgreSQL's advisory lock that one placer has at a time."""
@@ -41,23 +45,27 @@ async def place(conn: AsyncConnection, limit: int = PLACED_AT_ONCE) -> int:
     """
     if conn.dialect.name == "postgresql":
         await conn.execute(select(func.pg_advisory_xact_lock(_LOCK)))
-    newest = (await conn.execute(select(func.max(_e.c.position)))).scalar_one() or 0
-    oldest = (await conn.execute(select(_e.c.seq).where(_UNPLACED).order_by(_e.c.seq).limit(limit))).scalars().all()
+    newest = (await conn.execute(_NEWEST)).scalar_one() or 0
+    oldest = (await conn.execute(_OLDEST, {"limit": limit})).scalars().all()
     if oldest:
         await conn.execute(_PLACE, [{"seq_": seq, "place": newest + n} for n, seq in enumerate(oldest, 1)])
     return len(oldest)
 
 
+async def is_behind(conn: AsyncConnection) -> bool:
+    """Whether any event waits for its place. Only reads."""
+    return (await conn.execute(_ANY_UNPLACED)).first() is not None
+
+
 async def catch_up(db: Database) -> None:
     """Places all events that were committed before this call."""
     async with db.read() as conn:
-        waiting = await conn.execute(select(_e.c.seq).where(_UNPLACED).limit(1))
-        if waiting.first() is None:
+        if not await is_behind(conn):
             return
-    is_behind = True
-    while is_behind:
+    has_more = True
+    while has_more:
         async with db.write() as conn:
-            is_behind = await place(conn) == PLACED_AT_ONCE
+            has_more = await place(conn) == PLACED_AT_ONCE
 
 
 async def find_after(conn: AsyncConnection, after: str | None, *, merchant: str | None, limit: int) -> list[Event]:

@@ -25,8 +25,42 @@ from settler.storage import schema
 from settler.storage.sql import chunks, insert_one_if_absent
 
 _i, _o, _a = schema.invoices, schema.invoice_options, schema.amount_reservations
+_c, _t = schema.chains, schema.transfers
 _DIGEST_CHARS = 16
 """64 bits: two states of one invoice do not meet in them."""
+
+# The statements of every tick, built once: building one costs more than running it.
+_IS_NOT_READ_UP_TO_ITS_EXPIRY = (
+    select(_o.c.invoice_id)
+    .outerjoin(_c, _c.c.chain_id == _o.c.chain_id)
+    .where(
+        _o.c.invoice_id == _i.c.id,
+        _c.c.scanned_time.is_(None) | (_c.c.scanned_time <= _i.c.expires_at),
+    )
+    .exists()
+)
+_DUE_FOR_EXPIRY = (
+    select(_i.c.id)
+    .where(
+        _i.c.status == InvoiceStatus.PENDING.value,
+        _i.c.expires_at < select(func.max(_c.c.scanned_time)).scalar_subquery(),
+        ~_IS_NOT_READ_UP_TO_ITS_EXPIRY,
+    )
+    .order_by(_i.c.expires_at)
+    .limit(bindparam("limit"))
+)
+_PAID_BY = select(_t.c.id).where(_t.c.invoice_id == _i.c.id)
+_LEFT_UNFINISHED = (
+    select(_i.c.id)
+    .where(
+        _i.c.status.in_(["processing", "reversed"]),
+        _PAID_BY.where(_t.c.status == TransferStatus.FINAL.value).exists(),
+        ~_PAID_BY.where(_t.c.status == TransferStatus.DETECTED.value).exists(),
+    )
+    .order_by(_i.c.id)
+    .limit(bindparam("limit"))
+)
+_LEFT_UNFINISHED_ABOVE = _LEFT_UNFINISHED.where(_i.c.id > bindparam("after"))
 
 
 async def add(conn: AsyncConnection, invoice: Invoice) -> bool:
@@ -177,24 +211,7 @@ async def due_for_expiry(conn: AsyncConnection, limit: int) -> list[InvoiceId]:
     """Pending invoices whose time ended before the newest block read on each chain of their options, the longest
     ago first.
     """
-    c = schema.chains
-    not_yet = (
-        select(_o.c.invoice_id)
-        .outerjoin(c, c.c.chain_id == _o.c.chain_id)
-        .where(
-            _o.c.invoice_id == _i.c.id,
-            c.c.scanned_time.is_(None) | (c.c.scanned_time <= _i.c.expires_at),
-        )
-        .exists()
-    )
-    newest = select(func.max(c.c.scanned_time)).scalar_subquery()
-    query = (
-        select(_i.c.id)
-        .where(_i.c.status == InvoiceStatus.PENDING.value, _i.c.expires_at < newest, ~not_yet)
-        .order_by(_i.c.expires_at)
-        .limit(limit)
-    )
-    return [InvoiceId(row.id) for row in await conn.execute(query)]
+    return [InvoiceId(row.id) for row in await conn.execute(_DUE_FOR_EXPIRY, {"limit": limit})]
 
 
 async def offered_by_others(conn: AsyncConnection, addresses: Iterable[Address], id_: InvoiceId) -> frozenset[Address]:
@@ -213,13 +230,12 @@ async def left_unfinished(conn: AsyncConnection, after: InvoiceId | None, limit:
 
     They may have become due without a payment changing: paid for on a chain that was halted then.
     """
-    t = schema.transfers
-    paid = select(t.c.id).where(t.c.invoice_id == _i.c.id, t.c.status == TransferStatus.FINAL.value).exists()
-    waits = select(t.c.id).where(t.c.invoice_id == _i.c.id, t.c.status == TransferStatus.DETECTED.value).exists()
-    query = select(_i.c.id).where(_i.c.status.in_(["processing", "reversed"]), paid, ~waits).order_by(_i.c.id)
-    if after is not None:
-        query = query.where(_i.c.id > after)
-    return [InvoiceId(row.id) for row in await conn.execute(query.limit(limit))]
+    found = (
+        await conn.execute(_LEFT_UNFINISHED, {"limit": limit})
+        if after is None
+        else await conn.execute(_LEFT_UNFINISHED_ABOVE, {"after": after, "limit": limit})
+    )
+    return [InvoiceId(row.id) for row in found]
 
 
 async def merchants(conn: AsyncConnection, ids: Iterable[InvoiceId]) -> dict[InvoiceId, str]:

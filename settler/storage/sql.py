@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, TypeVar
 
 from sqlalchemy import Insert, Table
@@ -27,9 +28,25 @@ def chunks(values: Iterable[T], size: int = CHUNK) -> Iterator[list[T]]:
         yield chunk
 
 
-def _insert(conn: AsyncConnection, table: Table) -> Any:
-    dialect = postgresql if conn.dialect.name == "postgresql" else sqlite
-    return dialect.insert(table)
+def _insert(dialect: str, table: Table) -> Any:
+    return (postgresql if dialect == "postgresql" else sqlite).insert(table)
+
+
+# Built once each: there are as many as there are places that call for them.
+
+
+@cache
+def _inserting_missing(dialect: str, table: Table, key: tuple[str, ...]) -> Insert:
+    statement: Insert = _insert(dialect, table).on_conflict_do_nothing(index_elements=key)
+    return statement
+
+
+@cache
+def _upserting(dialect: str, table: Table, key: tuple[str, ...], replaced: tuple[str, ...]) -> Insert:
+    statement = _insert(dialect, table)
+    new = {name: statement.excluded[name] for name in replaced}
+    upserting: Insert = statement.on_conflict_do_update(index_elements=key, set_=new)
+    return upserting
 
 
 async def insert_missing(
@@ -37,8 +54,7 @@ async def insert_missing(
 ) -> None:
     """Inserts the rows whose `key` columns are not there yet; other constraints still raise."""
     if rows:
-        statement: Insert = _insert(conn, table).on_conflict_do_nothing(index_elements=list(key))
-        await conn.execute(statement, list(rows))
+        await conn.execute(_inserting_missing(conn.dialect.name, table, tuple(key)), list(rows))
 
 
 async def upsert(
@@ -52,15 +68,14 @@ async def upsert(
     """Inserts rows, or replaces all but the `key` and `keeping` columns of those that are there."""
     if not rows:
         return
-    statement = _insert(conn, table)
-    replaced = {name: statement.excluded[name] for name in rows[0] if name not in (*key, *keeping)}
-    await conn.execute(statement.on_conflict_do_update(index_elements=list(key), set_=replaced), list(rows))
+    replaced = tuple(name for name in rows[0] if name not in (*key, *keeping))
+    await conn.execute(_upserting(conn.dialect.name, table, tuple(key), replaced), list(rows))
 
 
 async def insert_one_if_absent(
     conn: AsyncConnection, table: Table, row: Mapping[str, Any], *, key: Sequence[str]
 ) -> bool:
     """Whether the row was inserted; `False` where its `key` is taken."""
-    statement = _insert(conn, table).on_conflict_do_nothing(index_elements=list(key)).values(dict(row))
+    statement = _inserting_missing(conn.dialect.name, table, tuple(key)).values(dict(row))
     inserted = await conn.execute(statement.returning(table.c[key[0]]))
     return inserted.first() is not None

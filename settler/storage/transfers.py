@@ -25,7 +25,26 @@ from settler.domain.invoices import Allocation, InvoiceStatus, TransferRecord, T
 from settler.storage import schema
 from settler.storage.sql import chunks
 
-_t = schema.transfers
+_t, _i = schema.transfers, schema.invoices
+_OF_CHAIN = _t.c.chain_id == bindparam("chain")
+_WITHIN = _t.c.block_number.between(bindparam("first"), bindparam("last"))
+
+# Statements of every tick are built once: building one costs more than running it.
+_DETECTED_IN = select(_t).where(_OF_CHAIN, _t.c.status == TransferStatus.DETECTED.value, _WITHIN)
+_UNDECIDED_IN = select(_t).where(_OF_CHAIN, _t.c.status != TransferStatus.ORPHANED.value, _WITHIN)
+_ANY_DETECTED = select(_t.c.id).where(_OF_CHAIN, _t.c.status == TransferStatus.DETECTED.value).limit(1)
+_WAITING = (
+    select(_t)
+    .join(_i, _i.c.id == _t.c.invoice_id)
+    .where(
+        _OF_CHAIN,
+        _t.c.status == TransferStatus.DETECTED.value,
+        _i.c.status == InvoiceStatus.PROCESSING.value,
+    )
+    .order_by(_t.c.block_number, _t.c.log_index, _t.c.id)
+    .limit(bindparam("limit"))
+    .offset(bindparam("skip"))
+)
 
 
 async def get(conn: AsyncConnection, id_: TransferId) -> TransferRecord | None:
@@ -91,24 +110,16 @@ async def by_identity(
 
 async def detected_in(conn: AsyncConnection, chain_id: ChainId, span: BlockSpan) -> list[TransferRecord]:
     """Provisional transfers that stand in the span."""
-    query = select(_t).where(
-        _t.c.chain_id == chain_id,
-        _t.c.status == TransferStatus.DETECTED.value,
-        _t.c.block_number.between(span.first, span.last),
-    )
-    return [_record(row) for row in await conn.execute(query)]
+    within = {"chain": chain_id, "first": span.first, "last": span.last}
+    return [_record(row) for row in await conn.execute(_DETECTED_IN, within)]
 
 
 async def undecided_in(conn: AsyncConnection, chain_id: ChainId, span: BlockSpan) -> list[TransferRecord]:
     """Canonical transfers that stand in a span above the settled height: provisional ones, and such as are final by an
     amount tier alone.
     """
-    query = select(_t).where(
-        _t.c.chain_id == chain_id,
-        _t.c.status != TransferStatus.ORPHANED.value,
-        _t.c.block_number.between(span.first, span.last),
-    )
-    return [_record(row) for row in await conn.execute(query)]
+    within = {"chain": chain_id, "first": span.first, "last": span.last}
+    return [_record(row) for row in await conn.execute(_UNDECIDED_IN, within)]
 
 
 async def canonical_above(conn: AsyncConnection, chain_id: ChainId, height: int) -> list[TransferRecord]:
@@ -162,26 +173,13 @@ async def final_of(conn: AsyncConnection, chain_id: ChainId, hashes: Iterable[Tx
 
 async def waiting(conn: AsyncConnection, chain_id: ChainId, *, limit: int, skip: int = 0) -> list[TransferRecord]:
     """Provisional payments of invoices that are paid in full, lowest first, at most `limit` behind the first `skip`."""
-    i = schema.invoices
-    query = (
-        select(_t)
-        .join(i, i.c.id == _t.c.invoice_id)
-        .where(
-            _t.c.chain_id == chain_id,
-            _t.c.status == TransferStatus.DETECTED.value,
-            i.c.status == InvoiceStatus.PROCESSING.value,
-        )
-        .order_by(_t.c.block_number, _t.c.log_index, _t.c.id)
-        .limit(limit)
-        .offset(skip)
-    )
-    return [_record(row) for row in await conn.execute(query)]
+    page = {"chain": chain_id, "limit": limit, "skip": skip}
+    return [_record(row) for row in await conn.execute(_WAITING, page)]
 
 
 async def has_detected(conn: AsyncConnection, chain_id: ChainId) -> bool:
     """Whether any transfer of the chain waits for finality."""
-    query = select(_t.c.id).where(_t.c.chain_id == chain_id, _t.c.status == TransferStatus.DETECTED.value).limit(1)
-    return (await conn.execute(query)).first() is not None
+    return (await conn.execute(_ANY_DETECTED, {"chain": chain_id})).first() is not None
 
 
 async def count_of_invoice(conn: AsyncConnection, id_: InvoiceId) -> int:

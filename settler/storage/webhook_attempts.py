@@ -16,13 +16,14 @@ from settler.domain.delivery import DeliveryId, LoggedAttempt
 from settler.storage import schema
 
 _a = schema.webhook_attempts
+_LOG = insert(_a)
 
 
 async def log_attempts(conn: AsyncConnection, attempts: Sequence[LoggedAttempt]) -> None:
     """Appends what was attempted, in order; in the transaction that records what came of it."""
     if attempts:
         await conn.execute(
-            insert(_a),
+            _LOG,
             [
                 {
                     "delivery_id": attempt.delivery_id,

@@ -49,6 +49,21 @@ _DUE_OF = (
     .limit(bindparam("room"))
     .with_for_update(skip_locked=True, of=_d)
 )
+# One probe of the index an endpoint, however long its backlog.
+_WITH_DUE = (
+    select(_w)
+    .where(
+        _w.c.disabled_at.is_(None),
+        _w.c.id.not_in(bindparam("full", expanding=True)),
+        exists().where(_d.c.endpoint_id == _w.c.id, _IS_DUE),
+    )
+    .order_by(_w.c.id <= bindparam("after"), _w.c.id)
+    .limit(bindparam("limit"))
+)
+_WITH_DUE_OF = _WITH_DUE.where(_w.c.id.in_(bindparam("only", expanding=True)))
+ANY_DUE = exists().where(_w.c.disabled_at.is_(None), exists().where(_d.c.endpoint_id == _w.c.id, _IS_DUE))
+"""Whether there is anything to claim, where there is room for all. Takes `now`."""
+_CLAIM = update(_d).where(_d.c.id.in_(bindparam("ids", expanding=True))).values(claimed_until=bindparam("until"))
 _DELIVERED = (
     update(_d)
     .where(_d.c.id == bindparam("id_"), _d.c.status != DeliveryStatus.DELIVERED.value)
@@ -108,7 +123,7 @@ async def claim_due(
             claims += await _due_of(conn, endpoint, now, room=room, lease_until=lease_until)
     # Nobody comes between: on PostgreSQL the rows are locked, on SQLite all is.
     for part in chunks(claim.id for claim in claims):
-        await conn.execute(update(_d).where(_d.c.id.in_(part)).values(claimed_until=lease_until))
+        await conn.execute(_CLAIM, {"ids": part, "until": lease_until})
     return claims
 
 
@@ -178,20 +193,13 @@ async def _endpoints_with_due(
     limit: int,
     after: str,
 ) -> list[Endpoint]:
-    # One probe of the index an endpoint, however long its backlog.
-    query = (
-        select(_w)
-        .where(
-            _w.c.disabled_at.is_(None),
-            _w.c.id.not_in(full),
-            exists().where(_d.c.endpoint_id == _w.c.id, _IS_DUE),
-        )
-        .order_by(_w.c.id <= after, _w.c.id)
-        .limit(limit)
+    asked = {"now": now, "full": full, "after": after, "limit": limit}
+    found = (
+        await conn.execute(_WITH_DUE, asked)
+        if only is None
+        else await conn.execute(_WITH_DUE_OF, {**asked, "only": sorted(only)})
     )
-    if only is not None:
-        query = query.where(_w.c.id.in_(only))
-    return [endpoint_of(row) for row in await conn.execute(query, {"now": now})]
+    return [endpoint_of(row) for row in found]
 
 
 async def _due_of(

@@ -19,6 +19,7 @@ from settler.domain.events import EventType
 from settler.storage import schema
 
 _w = schema.webhook_endpoints
+_LIVE = select(_w).where(_w.c.disabled_at.is_(None)).order_by(_w.c.id)
 
 
 async def insert_endpoint(conn: AsyncConnection, endpoint: Endpoint) -> None:
@@ -69,8 +70,7 @@ async def find_endpoints(
 
 async def live_endpoints(conn: AsyncConnection) -> Sequence[Endpoint]:
     """All that are live: as many as operators and merchants have added, a bound of the API's."""
-    rows = await conn.execute(select(_w).where(_w.c.disabled_at.is_(None)).order_by(_w.c.id))
-    return [endpoint_of(row) for row in rows]
+    return [endpoint_of(row) for row in await conn.execute(_LIVE)]
 
 
 async def disable_endpoint(conn: AsyncConnection, id_: EndpointId, now: datetime, *, reason: str) -> bool:

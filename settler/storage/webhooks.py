@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, literal_column, select, text, update
+from sqlalchemy import bindparam, exists, func, literal_column, or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from settler.domain.delivery import DeliveryStatus, Endpoint
@@ -22,6 +22,7 @@ from settler.storage import schema
 from settler.storage.sql import chunks, insert_missing
 from settler.storage.webhook_attempts import attempts_of, forget_attempts, log_attempts
 from settler.storage.webhook_claims import (
+    ANY_DUE,
     Claim,
     claim_due,
     record_dead,
@@ -62,6 +63,7 @@ __all__ = [
     "forget_previous_secrets",
     "get_delivery",
     "get_endpoint",
+    "has_work",
     "is_by_event",
     "log_attempts",
     "outbox_stats",
@@ -83,6 +85,34 @@ _d = schema.webhook_deliveries
 # Spelled as the partial indexes are: SQLite matches a literal, never a bound value.
 _IS_PENDING = _d.c.status == literal_column("'pending'")
 _NOT_FANNED_OUT = text("NOT events.is_fanned_out")
+
+# The statements of every tick, built once: building one costs more than running it.
+_TO_FAN_OUT = (
+    select(_e.c.seq, _e.c.id, _e.c.type, _e.c.merchant, _e.c.created_at)
+    .where(_NOT_FANNED_OUT)
+    .order_by(_e.c.seq)
+    .limit(bindparam("limit"))
+    .with_for_update(skip_locked=True)
+)
+_FANNED_OUT = update(_e).where(_e.c.seq.in_(bindparam("seqs", expanding=True))).values(is_fanned_out=True)
+_TO_BURY = (
+    select(_d.c.id, _w.c.disabled_reason)
+    .join(_w, _w.c.id == _d.c.endpoint_id)
+    .where(_IS_PENDING, _w.c.disabled_at.is_not(None))
+    .limit(bindparam("limit"))
+    .with_for_update(skip_locked=True, of=_d)
+)
+# Three looks, each by its index: one condition for all would read an endpoint's whole backlog.
+_HAS_WORK = select(
+    or_(
+        exists(select(_e.c.seq).where(_NOT_FANNED_OUT)),
+        ANY_DUE,
+        exists().where(_w.c.disabled_at.is_not(None), exists().where(_d.c.endpoint_id == _w.c.id, _IS_PENDING)),
+    )
+)
+_PENDING_SINCE = select(func.count(), func.min(_d.c.created_at)).where(_IS_PENDING)
+_FRESH_SINCE = select(func.count(), func.min(_e.c.created_at)).select_from(_e).where(_NOT_FANNED_OUT)
+_COUNT_DEAD = select(func.count()).select_from(_d).where(_d.c.status == literal_column("'dead'"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,18 +142,15 @@ async def close_outbox(conn: AsyncConnection, now: datetime) -> None:
         pass
 
 
+async def has_work(conn: AsyncConnection, now: datetime) -> bool:
+    """Whether there is anything to fan out, to bury or to claim. Only reads."""
+    return bool((await conn.execute(_HAS_WORK, {"now": now})).scalar_one())
+
+
 async def fan_out(conn: AsyncConnection, now: datetime, limit: int) -> int:
     """Makes the deliveries of the oldest events that have none yet; how many events, at most `limit`, were
     done."""
-    events = (
-        await conn.execute(
-            select(_e.c.seq, _e.c.id, _e.c.type, _e.c.merchant, _e.c.created_at)
-            .where(_NOT_FANNED_OUT)
-            .order_by(_e.c.seq)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-        )
-    ).all()
+    events = (await conn.execute(_TO_FAN_OUT, {"limit": limit})).all()
     if not events:
         return 0
     # After the events: an endpoint not seen by this statement was committed later than every event above.
@@ -143,7 +170,7 @@ async def fan_out(conn: AsyncConnection, now: datetime, limit: int) -> int:
     rows.sort(key=lambda row: (row["endpoint_id"], row["event_id"]))
     await insert_missing(conn, _d, rows, key=["endpoint_id", "event_id"])
     for part in chunks(done):
-        await conn.execute(update(_e).where(_e.c.seq.in_(part)).values(is_fanned_out=True))
+        await conn.execute(_FANNED_OUT, {"seqs": part})
     return len(done)
 
 
@@ -156,20 +183,13 @@ async def pass_over(conn: AsyncConnection, limit: int) -> int:
     oldest = select(_e.c.seq).where(_NOT_FANNED_OUT).order_by(_e.c.seq).limit(limit).with_for_update()
     found = list((await conn.execute(oldest)).scalars())
     for part in chunks(found):
-        await conn.execute(update(_e).where(_e.c.seq.in_(part)).values(is_fanned_out=True))
+        await conn.execute(_FANNED_OUT, {"seqs": part})
     return len(found)
 
 
 async def bury(conn: AsyncConnection, limit: int) -> int:
     """Makes dead letters of pending deliveries whose endpoint is disabled; how many, at most `limit`."""
-    found = await conn.execute(
-        select(_d.c.id, _w.c.disabled_reason)
-        .join(_w, _w.c.id == _d.c.endpoint_id)
-        .where(_IS_PENDING, _w.c.disabled_at.is_not(None))
-        .limit(limit)
-        .with_for_update(skip_locked=True, of=_d)
-    )
-    rows = found.all()
+    rows = (await conn.execute(_TO_BURY, {"limit": limit})).all()
     for row in rows:
         await conn.execute(
             update(_d)
@@ -185,11 +205,9 @@ async def bury(conn: AsyncConnection, limit: int) -> int:
 
 
 async def outbox_stats(conn: AsyncConnection, now: datetime) -> OutboxStats:
-    waiting = (await conn.execute(select(func.count(), func.min(_d.c.created_at)).where(_IS_PENDING))).one()
-    fresh = (
-        await conn.execute(select(func.count(), func.min(_e.c.created_at)).select_from(_e).where(_NOT_FANNED_OUT))
-    ).one()
-    dead = await conn.execute(select(func.count()).select_from(_d).where(_d.c.status == literal_column("'dead'")))
+    waiting = (await conn.execute(_PENDING_SINCE)).one()
+    fresh = (await conn.execute(_FRESH_SINCE)).one()
+    dead = await conn.execute(_COUNT_DEAD)
     oldest = min((at for at in (waiting[1], fresh[1]) if at is not None), default=now)
     return OutboxStats(
         pending=waiting[0] + fresh[0],

@@ -17,6 +17,7 @@ from tests.api.conftest import Api, invoice
 from tests.api.test_auth import SOME_ID
 from tests.api.test_never_5xx import twisted
 from tests.stages.test_operating import of_usdc, stray
+from tests.support.db import on_sqlite
 from tests.support.dump import audit
 from tests.support.world import World
 
@@ -169,6 +170,7 @@ async def test_release__what_was_paid_meanwhile__settles(api: Api, world: World)
 # Bad input
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     ("path", "body", "field", "remedy"),
     [

