@@ -15,6 +15,8 @@ UNREAD := -p no:schemathesis --ignore=tests/browser --ignore=tests/api/test_sche
 WORKERS ?= 2
 ARGS ?=
 PYTEST_ARGS ?=
+SEEDS ?= 10000000
+JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 
 VENV := .venv/.installed
 NODE := node_modules/.installed
@@ -38,9 +40,14 @@ check: $(VENV) ## format, lint, types, import rules, unit and property tests: un
 	@out=$$($(BIN)/lint-imports --no-logo 2>&1) || { echo "$$out" >&2; exit 1; }
 	@$(BIN)/pytest -n $(WORKERS) -m 'not ($(SLOW) or system)' --hypothesis-profile=quick $(UNREAD) $(PYTEST_ARGS)
 
+# Twice as many as there are cores: half of the time these tests wait for nodes, blocks and each other.
 .PHONY: test
 test: check $(NODE) ## everything: `make check`, then the tests with anvil, PostgreSQL and the whole program
 	@$(BIN)/pytest -n $$((2 * $(WORKERS))) --dist worksteal -m '($(SLOW) or hypothesis) and not system' $(PYTEST_ARGS)
+
+.PHONY: soak
+soak: $(VENV) ## simulated worlds from fresh seeds until one breaks, or Ctrl-C (SEEDS=1000 JOBS=4 ARGS='--steps 400')
+	@$(BIN)/settler simulate --seeds $(SEEDS) --jobs $(JOBS) --until-broken $(ARGS)
 
 .PHONY: test-system
 test-system: $(VENV) $(NODE) ## the pages in Debian's Chromium, which it installs (as root or through sudo); pictures in .screenshots

@@ -165,6 +165,13 @@ class RpcProvider:
     # -- attempts ------------------------------------------------------------------------------------------------------
 
     async def _with_retries(self, calls: Sequence[Call[T]]) -> list[T | ChainError]:
+        # Most calls succeed at once: those need none of the machinery below.
+        try:
+            return await self._send(calls)
+        except ChainError as error:
+            if not _is_worth_retrying(error):
+                raise
+            failure = error
         async for attempt in AsyncRetrying(
             stop=stop_after_attempt(self._attempts),
             wait=self._wait_s,
@@ -173,6 +180,8 @@ class RpcProvider:
             reraise=True,
         ):
             with attempt:
+                if attempt.retry_state.attempt_number == 1:
+                    raise failure  # the attempt made above
                 return await self._send(calls)
         raise AssertionError("tenacity either returns or raises")
 

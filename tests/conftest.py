@@ -42,6 +42,8 @@ SLOW_FILES = (
     "cli/test_webhooks.py",
     "docs/test_api_guide.py",
     "docs/test_restore.py",
+    "simulation/test_determinism.py",
+    "simulation/test_seeds.py",
     "stages/test_deposits.py",
     "stages/test_dispatch.py",
     "stages/test_halt.py",
@@ -79,7 +81,13 @@ SLOW_FILES = (
 check`.
 """
 
-LONG_FILES = ("e2e/test_killed.py", "e2e/test_faults.py", "e2e/test_load.py", "stages/test_model.py")
+LONG_FILES = (
+    "simulation/test_seeds.py",
+    "e2e/test_killed.py",
+    "e2e/test_faults.py",
+    "e2e/test_load.py",
+    "stages/test_model.py",
+)
 """Tests of half a minute and more."""
 
 MEMORY = Path("/dev/shm")

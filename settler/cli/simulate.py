@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -30,7 +32,7 @@ First = Annotated[
     typer.Option("--seed", min=0, max=2**63, help="Number of the first world; the next ones follow. Default: drawn."),
 ]
 Steps = Annotated[
-    int | None, typer.Option("--steps", min=1, max=1_000_000, help="How many steps each world has. Default: 200.")
+    int | None, typer.Option("--steps", min=1, max=1_000_000, help="How many steps each world has. Default: 100.")
 ]
 Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, max=1_024, help="How many processes at once.")]
 OnDatabase = Annotated[
@@ -41,6 +43,10 @@ OnDatabase = Annotated[
         metavar="URL",
     ),
 ]
+Kinds = Annotated[
+    list[str] | None,
+    typer.Option("--fault", help="Only this kind of fault, often. May be given several times.", metavar="KIND"),
+]
 Stops = Annotated[bool, typer.Option("--until-broken", help="Stop at the first world in which something broke.")]
 
 
@@ -49,6 +55,7 @@ def simulate(
     seed: First = None,
     steps: Steps = None,
     jobs: Jobs = 1,
+    fault: Kinds = None,
     database: OnDatabase = None,
     until_broken: Stops = False,
     as_json: AsJson = False,
@@ -60,21 +67,26 @@ def simulate(
     """
     from concurrent.futures.process import BrokenProcessPool
 
-    from settler.simulation.plan import STEPS
+    from settler.simulation.plan import ALL_FAULTS, STEPS
     from settler.simulation.run import run
 
+    only = fault or []
+    for kind in only:
+        if kind not in ALL_FAULTS:
+            raise typer.BadParameter(f"{kind!r} is none of: {', '.join(ALL_FAULTS)}", param_hint="'--fault'")
     first = _drawn() if seed is None else seed
     with progress("worlds", seeds, as_json=as_json, unit="worlds", every_s=TELL_EVERY_S) as advance:
 
         def on_ran(ran: Ran, report: Report) -> None:
             if not ran.verdict.is_good and not as_json:
-                _print_failure(ran.verdict, database)
+                _print_failure(ran.verdict, _again(ran.verdict, only, database))
             advance(report.seeds, _said(report))
 
         try:
             report = run(
                 range(first, first + seeds),
                 STEPS if steps is None else steps,
+                only=only,
                 jobs=jobs,
                 database=database,
                 stops_at_failure=until_broken,
@@ -83,7 +95,7 @@ def simulate(
         except BrokenProcessPool as error:
             raise Failure("the system ended one of the processes, for its memory perhaps; give fewer --jobs") from error
     if as_json:
-        print_json(_json(report, first, database))
+        print_json(_json(report, first, [_again(verdict, only, database) for verdict in report.failed]))
     else:
         _print(report, first)
     raise typer.Exit(INTERRUPTED if report.was_interrupted and report.is_good else int(not report.is_good))
@@ -102,17 +114,18 @@ def _said(report: Report) -> str:
     )
 
 
-def _again(verdict: Verdict, database: str | None) -> str:
+def _again(verdict: Verdict, only: Sequence[str], database: str | None) -> str:
     """The command line that plays a world again. A database's password is nobody's business."""
+    of = "".join(f" --fault {shlex.quote(kind)}" for kind in only)
     on = "" if database is None else " --database URL"
-    return f"settler simulate --seeds 1 --seed {verdict.seed} --steps {verdict.steps}{on}"
+    return f"settler simulate --seeds 1 --seed {verdict.seed} --steps {verdict.steps}{of}{on}"
 
 
-def _print_failure(verdict: Verdict, database: str | None) -> None:
+def _print_failure(verdict: Verdict, again: str) -> None:
     print(f"\nseed {verdict.seed}: BROKEN, trace {verdict.digest}")
     for line in (*verdict.lines[-LINES_SHOWN:], *map(str, verdict.violations), *verdict.problems):
         print(f"  {line}")
-    print(f"  to see it again: {_again(verdict, database)}\n", flush=True)
+    print(f"  to see it again: {again}\n", flush=True)
 
 
 def _print(report: Report, first: int) -> None:
@@ -145,7 +158,7 @@ def _counted(counts: Counter[str]) -> str:
     return " · ".join(f"{name} {count}" for name, count in counts.most_common()) or "none"
 
 
-def _json(report: Report, first: int, database: str | None) -> Json:
+def _json(report: Report, first: int, again: Sequence[str]) -> Json:
     return {
         "first_seed": first,
         "worlds": report.seeds,
@@ -168,9 +181,9 @@ def _json(report: Report, first: int, database: str | None) -> Json:
                 "violations": [str(violation) for violation in verdict.violations],
                 "problems": verdict.problems,
                 "lines": verdict.lines[-LINES_SHOWN:],
-                "again": _again(verdict, database),
+                "again": line,
             }
-            for verdict in report.failed
+            for verdict, line in zip(report.failed, again, strict=True)
         ],
         "was_interrupted": report.was_interrupted,
         "is_good": report.is_good,

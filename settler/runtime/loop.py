@@ -17,7 +17,7 @@ from settler.clock import Clock
 from settler.logs import get_logger
 from settler.runtime.tally import counting
 from settler.stages.progress import Progress
-from settler.storage.chains import CursorMoved
+from settler.storage.chains import ChainState, CursorMoved
 from settler.storage.engine import StorageUnavailable
 from settler.tracing import SILENT, Tracer, Work
 
@@ -39,7 +39,26 @@ class Stage(Protocol):
 class Watcher(Protocol):
     """Told how ticks ended: metrics and health."""
 
-    async def after_tick(self, stage: str, chain: str, outcome: str, error: Exception | None) -> None: ...
+    def before_tick(self, chain: str) -> int:
+        """A mark, for `Ticked.mark`."""
+        ...
+
+    async def after_tick(self, tick: Ticked) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ticked:
+    """How a tick ended."""
+
+    stage: str
+    chain: str
+    """Its name; empty for a stage of the whole process."""
+    outcome: str
+    error: Exception | None = None
+    row: ChainState | None = None
+    """The chain's, as the tick saw or wrote it last; `None`: it does not say."""
+    mark: int = 0
+    """What the watcher gave before the tick: `row` is not older."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +119,7 @@ async def _tick(loop: Loop) -> tuple[Progress | None, Exception | None]:
 
 
 async def _watched_tick(loop: Loop, work: Work | None) -> tuple[Progress | None, Exception | None]:
-    started = loop.clock.monotonic()
+    started, mark = loop.clock.monotonic(), loop.watcher.before_tick(loop.chain)
     progress: Progress | None = None
     error: Exception | None = None
     with counting() as tally:
@@ -129,7 +148,17 @@ async def _watched_tick(loop: Loop, work: Work | None) -> tuple[Progress | None,
         _log.warning("tick", **line, outcome=outcome, error=str(error))
     if work is not None:
         _show(work, loop, outcome, facts, is_failure=error is not None)
-    await loop.watcher.after_tick(loop.name, loop.chain, outcome, error)
+    row = None if progress is None else progress.chain
+    await loop.watcher.after_tick(
+        Ticked(
+            stage=loop.name,
+            chain=loop.chain,
+            outcome=outcome,
+            error=error,
+            row=row,
+            mark=mark,
+        )
+    )
     return progress, error
 
 

@@ -303,9 +303,7 @@ async def _serve_api(process: _Process, chains: Mapping[str, ChainParts]) -> web
 
 async def _run_tasks(process: _Process, chains: Mapping[str, ChainParts], stop: asyncio.Event, *, shadow: bool) -> bool:
     """All loops, until `stop`; then as long as the drain allows. Whether all of them ended by themselves."""
-    sender = process.outside.make_sender(
-        process.clock, allow_private=process.settings.webhooks.allow_private_addresses
-    )
+    sender = process.outside.make_sender(process.clock, allow_private=process.settings.webhooks.allow_private_addresses)
     dispatch = Dispatch(
         process.db,
         sender,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 from chains.errors import HistoryPruned, MethodUnsupported, Rejected
@@ -9,6 +10,7 @@ from chains.model import Address, ChainId, Token
 from settler.clock import Clock
 from settler.health import Health
 from settler.metrics import Metrics
+from settler.runtime.loop import Ticked
 from settler.stages.opening import Refused
 from settler.stages.progress import Progress
 from settler.storage import chains, holds, invoices, transfers, webhooks
@@ -27,9 +29,15 @@ class TickWatcher:
         self._metrics = metrics
         self._health = health
         self._chains = chains
+        self._shown: Counter[str] = Counter()
+        """How often each chain's row was shown."""
 
-    async def after_tick(self, stage: str, chain: str, outcome: str, error: Exception | None) -> None:
-        self._metrics.tick(stage, chain, outcome)
+    def before_tick(self, chain: str) -> int:
+        return self._shown[chain]
+
+    async def after_tick(self, tick: Ticked) -> None:
+        stage, chain, error = tick.stage, tick.chain, tick.error
+        self._metrics.tick(stage, chain, tick.outcome)
         self._health.ticked(f"{stage}:{chain}" if chain else stage)
         if not chain:
             return
@@ -40,16 +48,17 @@ class TickWatcher:
         if isinstance(error, Refused):
             self._health.refused(chain, str(error))
         elif error is None:
-            await self._show(chain, is_head_known=stage in _LOOKING)
+            await self._show(tick, is_head_known=stage in _LOOKING)
 
-    async def _show(self, chain: str, *, is_head_known: bool) -> None:
+    async def _show(self, tick: Ticked, *, is_head_known: bool) -> None:
+        chain = tick.chain
         try:
-            async with self._db.read() as conn:
-                state = await chains.get(conn, self._chains[chain])
+            state = await self._row(tick)
         except StorageUnavailable:
             return
         if state is None or not state.is_started:
             return
+        self._shown[chain] += 1
         self._metrics.chain(
             chain,
             head=state.head_number,
@@ -66,6 +75,13 @@ class TickWatcher:
             self._health.halted(chain, state.halt_reason)
         else:
             self._health.resumed(chain)
+
+    async def _row(self, tick: Ticked) -> ChainState | None:
+        """The chain's, as the tick has it; looked up where another stage may have shown a newer one meanwhile."""
+        if tick.row is not None and tick.mark == self._shown[tick.chain]:
+            return tick.row
+        async with self._db.read() as conn:
+            return await chains.get(conn, self._chains[tick.chain])
 
 
 def lag_s(state: ChainState) -> float:

@@ -10,12 +10,13 @@ What a record says that an operator did is believed here and held against what o
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 
 from settler.domain.invariants import Invariant, Violation
 from settler.domain.invoices import Invoice, InvoiceStatus, Match, Option
 from settler.simulation.checks_blocks import Blocks
 from settler.simulation.checks_ledger import moves_money
-from settler.simulation.checks_money import Meaning, Payment, is_enough
+from settler.simulation.checks_money import Meaning, Payment, came, due, is_enough
 from settler.simulation.checks_rows import Changes, Mirror, Row
 from settler.simulation.checks_settlements import is_assigned
 from settler.simulation.truth import InvoiceTruth, Truth
@@ -204,7 +205,7 @@ class InvoiceChecks:
         found += [
             _i2(row.id, f"is settled, and {t.id} of it is in no settlement") for t, _ in given if t.id not in lines
         ]
-        return found
+        return found + self._noted_of_settled(row, invoice, [p for t, p in given if t.id in lines])
 
     def _expected(self, row: Row, invoice: Invoice, given: list[tuple[Row, Payment]]) -> tuple[str, ...]:
         own = self._mirror.settlements_of.get(row.id, [])
@@ -235,19 +236,20 @@ class InvoiceChecks:
         is_stopped = any(h.reason == "manual" and h.released_at is None for h in holds)
         return is_enough(invoice, counted, self._truth.rules) and (despite_holds or not is_stopped)
 
+    def _noted_of_settled(self, row: Row, invoice: Invoice, paid: list[Payment]) -> list[Violation]:
+        """What stands beside `settled` is of the payments that the settlement rests on, by their blocks."""
+        truly = {"late": any(p.time > invoice.expires_at for p in paid), "overpaid": came(paid) > due(invoice, paid)}
+        return _told_truly(row, truly)
+
     def _noted(self, row: Row, invoice: Invoice, given: list[tuple[Row, Payment]]) -> list[Violation]:
         """What stands beside the status of one that is not settled."""
         if row.status in ("canceled", "reversed"):
             return []
         noted = row.exceptions.split()
-        found = []
         truly = {"late": any(p.time > invoice.expires_at for _, p in given)}
         if "on_hold" not in noted:  # one that is held is not called short: what is late may do
             truly["underpaid"] = row.status == "expired" and bool(given)
-        for name, is_so in truly.items():
-            if (name in noted) != is_so:
-                found.append(_i2(row.id, f"{name} is {is_so}, and noted is {', '.join(noted) or 'nothing'}"))
-        return found
+        return _told_truly(row, truly)
 
 
 def _invoice(row: Row, options: list[Row]) -> Invoice:
@@ -289,6 +291,15 @@ def _option(o: Row) -> Option:
         reference=o.reference,
         payer=o.payer,
     )
+
+
+def _told_truly(row: Row, truly: Mapping[str, bool]) -> list[Violation]:
+    noted = row.exceptions.split()
+    return [
+        _i2(row.id, f"{name} is {is_so}, and noted is {', '.join(noted) or 'nothing'}")
+        for name, is_so in truly.items()
+        if (name in noted) != is_so
+    ]
 
 
 def _violation(invariant: Invariant, subject: str, detail: str) -> Violation:

@@ -56,7 +56,7 @@ class Desk:
         """Of the process that serves now. Raises `StorageUnavailable`."""
         if self._db is None or self._life.is_dead:
             self._lives += 1
-            self._life = Life(f"desk.{self._lives}")
+            self._db, self._life = None, Life(f"desk.{self._lives}")
             self._db = await self._open_database(self._life)
         return self._db
 

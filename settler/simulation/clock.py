@@ -8,8 +8,12 @@ before sockets, so that with one statement under way at a time the order of ever
 from __future__ import annotations
 
 import asyncio
+import heapq
 import selectors
+from collections.abc import Callable
+from contextvars import Context
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 """When every world begins."""
@@ -24,12 +28,63 @@ class Stuck(RuntimeError):
     """Every task waits for another: nothing can ever happen again. A bug of the world or of the daemon."""
 
 
+class _Numbered:
+    """A hash that is the same in each run: asyncio keeps tasks and futures in sets, and goes through these."""
+
+    _next = 0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        _Numbered._next += 1
+        self._number = _Numbered._next
+        super().__init__(*args, **kwargs)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
+class _Task(_Numbered, asyncio.Task[Any]):
+    pass
+
+
+class _Future(_Numbered, asyncio.Future[Any]):
+    pass
+
+
+class _Timer(asyncio.TimerHandle):
+    """Of timers due at the same moment the one set first comes first; a heap by itself promises no order."""
+
+    __slots__ = ("_number",)
+
+    def __init__(self, number: int, *args: Any) -> None:
+        self._number = number
+        super().__init__(*args)
+
+    def __lt__(self, other: object) -> bool:
+        assert isinstance(other, _Timer)
+        return (self._when, self._number) < (other._when, other._number)
+
+
 class VirtualLoop(asyncio.SelectorEventLoop):
     """`asyncio.Runner(loop_factory=VirtualLoop)`. Single-threaded: what runs in an executor is not waited for."""
 
     def __init__(self) -> None:
         self._virtual_s = 0.0
+        self._timers = 0
+        _Numbered._next = 0
         super().__init__(_JumpingSelector(self))
+        self.set_task_factory(lambda loop, coro, **how: _Task(coro, loop=loop, **how))
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return _Future(loop=self)
+
+    def call_at(
+        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        self._timers += 1
+        timer = _Timer(self._timers, when, callback, args, self, context)
+        heapq.heappush(self._scheduled, timer)
+        timer._scheduled = True
+        return timer
         # asyncio's nanosecond is less than a float holds after half a year: a timer that is due would never go off
         self._clock_resolution = RESOLUTION_S
 

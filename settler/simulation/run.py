@@ -7,7 +7,7 @@ import signal
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from multiprocessing import active_children, get_context
 
 from settler.simulation.clock import VirtualLoop
 from settler.simulation.life import Dead
-from settler.simulation.plan import ALL_FAULTS, STEPS, draw
+from settler.simulation.plan import ALL_FAULTS, STEPS, Plan, draw
 from settler.simulation.verdict import Verdict
 from settler.simulation.world import World
 
@@ -36,8 +36,9 @@ class Ran:
     cpu_s: float
 
 
-def run_seed(seed: int, steps: int = STEPS, *, database: str | None = None) -> Ran:
-    """One world in this process. `database`: URL of a PostgreSQL that nobody else uses; `None`: SQLite in memory.
+def run_seed(seed: int, steps: int = STEPS, *, only: Collection[str] = (), database: str | None = None) -> Ran:
+    """One world in this process. `only`: of `draw`. `database`: URL of a PostgreSQL that nobody else uses; `None`:
+    SQLite in memory.
 
     A world that fails by itself is a problem of its verdict. Raises what `SimStore.create` raises.
     """
@@ -45,27 +46,28 @@ def run_seed(seed: int, steps: int = STEPS, *, database: str | None = None) -> R
     worlds: list[World] = []
     try:
         with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-            verdict = runner.run(_run(seed, steps, database, worlds))
+            verdict = runner.run(_run(draw(seed, steps, only=only), database, worlds))
     except (Exception, Dead) as error:
         if not worlds:
             raise
-        verdict = _broken(seed, steps, worlds[0], error)
+        worlds[0].store.driver.close()  # a loop that is stuck ends no task
+        verdict = _broken(worlds[0], error)
     return Ran(verdict=verdict, cpu_s=time.process_time() - begun)
 
 
-async def _run(seed: int, steps: int, database: str | None, worlds: list[World]) -> Verdict:
+async def _run(plan: Plan, database: str | None, worlds: list[World]) -> Verdict:
     asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)  # the dead leave tasks behind
-    world = await World.of(draw(seed, steps), database=database)
+    world = await World.of(plan, database=database)
     worlds.append(world)
     return await world.run()
 
 
-def _broken(seed: int, steps: int, world: World, error: BaseException) -> Verdict:
+def _broken(world: World, error: BaseException) -> Verdict:
     """Nobody knows what else would have become of it."""
     where = [line for text in traceback.format_exception(error) for line in text.splitlines()]
     return Verdict(
-        seed=seed,
-        steps=steps,
+        seed=world.plan.seed,
+        steps=world.plan.steps,
         chains=len(world.plan.chains),
         digest=world.trace.digest,
         problems=[*world.trace.bugs, f"the world itself broke: {error!r}"],
@@ -74,19 +76,24 @@ def _broken(seed: int, steps: int, world: World, error: BaseException) -> Verdic
 
 
 def run_seeds(
-    seeds: Iterable[int], steps: int = STEPS, *, jobs: int = 1, database: str | None = None
+    seeds: Iterable[int],
+    steps: int = STEPS,
+    *,
+    only: Collection[str] = (),
+    jobs: int = 1,
+    database: str | None = None,
 ) -> Generator[Ran, None, None]:
     """As they end. `jobs`: processes at once; with a database, one. Closed early, it ends its processes at once."""
     if jobs == 1 or database is not None:
         for seed in seeds:
-            yield run_seed(seed, steps, database=database)
+            yield run_seed(seed, steps, only=only, database=database)
         return
     others = set(active_children())
     pool = ProcessPoolExecutor(
         jobs, mp_context=get_context("spawn"), initializer=_leave_interrupts, max_tasks_per_child=SEEDS_A_PROCESS
     )
     try:
-        yield from _side_by_side(pool, iter(seeds), steps, jobs)
+        yield from _side_by_side(pool, iter(seeds), steps, only, jobs)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
         for child in set(active_children()) - others:
@@ -98,11 +105,13 @@ def _leave_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _side_by_side(pool: ProcessPoolExecutor, seeds: Iterable[int], steps: int, jobs: int) -> Generator[Ran, None, None]:
+def _side_by_side(
+    pool: ProcessPoolExecutor, seeds: Iterable[int], steps: int, only: Collection[str], jobs: int
+) -> Generator[Ran, None, None]:
     running: set[Future[Ran]] = set()
     while True:
         for seed in islice(seeds, 2 * jobs - len(running)):
-            running.add(pool.submit(run_seed, seed, steps))
+            running.add(pool.submit(run_seed, seed, steps, only=only))
         if not running:
             return
         done, running = wait(running, return_when=FIRST_COMPLETED)
@@ -114,6 +123,8 @@ def _side_by_side(pool: ProcessPoolExecutor, seeds: Iterable[int], steps: int, j
 class Report:
     """What a run of many worlds comes to."""
 
+    kinds: Collection[str] = ALL_FAULTS
+    """Of fault, which were to strike."""
     seeds: int = 0
     steps: int = 0
     simulated_s: float = 0.0
@@ -153,7 +164,7 @@ class Report:
 
     @property
     def never_struck(self) -> list[str]:
-        return [name for name in ALL_FAULTS if not self.faults[name]]
+        return [name for name in self.kinds if not self.faults[name]]
 
     @property
     def is_covering(self) -> bool:
@@ -180,6 +191,7 @@ def run(
     seeds: Iterable[int],
     steps: int = STEPS,
     *,
+    only: Collection[str] = (),
     jobs: int = 1,
     database: str | None = None,
     stops_at_failure: bool = False,
@@ -187,9 +199,9 @@ def run(
 ) -> Report:
     """All of them, or until Ctrl-C: then the report is of those that had ended. `stops_at_failure`: or until one
     fails."""
-    report = Report()
+    report = Report(kinds=only or ALL_FAULTS)
     try:
-        with closing(run_seeds(seeds, steps, jobs=jobs, database=database)) as ended:
+        with closing(run_seeds(seeds, steps, only=only, jobs=jobs, database=database)) as ended:
             for ran in ended:
                 report.add(ran)
                 on_ran(ran, report)

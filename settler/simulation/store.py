@@ -170,7 +170,11 @@ class SimStore:
         if self.driver.dialect == "postgresql":
             return Database("postgresql", *store_engines.postgres_engines(writer))
         reader = partial(self._connect, life, is_reader=True)
-        return Database("sqlite", *store_engines.sqlite_engines(writer, reader))
+        engines = store_engines.sqlite_engines(writer, reader)
+        if life is not None:
+            for engine in engines:
+                life.on_kill(engine.let_go)
+        return Database("sqlite", *engines)
 
     def _connect(self, life: Life | None, *, is_reader: bool) -> SimConnection:
         """`None`: the checker's."""

@@ -37,7 +37,7 @@ from settler.simulation.life import Life
 from settler.simulation.looking import Looker
 from settler.simulation.operators import WHO, Operators
 from settler.simulation.people import People
-from settler.simulation.plan import ChainPlan, Plan, is_lie
+from settler.simulation.plan import FAULT_GROUPS, ChainPlan, Plan, is_lie
 from settler.simulation.process import RESTART_S, Worker
 from settler.simulation.receiver_faults import FAULTS as RECEIVER_FAULTS
 from settler.simulation.receiver_records import Receiver
@@ -118,6 +118,7 @@ class World:
             on_trace=self.trace.note,
             timestamps_may_be_off=bool({"clock jump", "a worker stands still", "lost lease"} & plan.faults.keys()),
         )
+        self._kinds = [kind for group in FAULT_GROUPS if (kind := [name for name in group if name in plan.faults])]
         self._shops: dict[EndpointId, Receiver] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._last_digest = ""
@@ -298,7 +299,7 @@ class World:
             await asyncio.sleep(r.expovariate(1 / self.plan.gap_s))
             self.trace.note(f"step {step}")
             if r.random() < self.plan.trouble_rate and self.plan.faults:
-                name = r.choice(sorted(self.plan.faults))
+                name = r.choice(r.choice(self._kinds))
                 self._trouble(name, self.plan.faults[name])
             drawn = r.random()
             if drawn < 0.5:
@@ -387,7 +388,7 @@ class World:
             case "halt, then a burst":
                 driver.halt(for_s)
             case "reorg past finality":
-                if r.random() < 0.2:
+                if r.random() < 0.3:
                     driver.fork_past_finality(depth=r.randint(1, 8), drop_rate=r.choice((0.2, 0.9)))
             case _:
                 driver.fork(

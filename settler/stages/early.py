@@ -78,11 +78,11 @@ class Early:
             assert state is not None and state.is_started, f"{self._chain.name} was not opened"
             waiting = [] if state.is_halted else await self._waiting(conn, state)
         if not waiting:
-            return Progress(has_more=False, facts={"waiting": 0})
+            return Progress(has_more=False, chain=state, facts={"waiting": 0})
         heights = await self._heights({w.tier.policy for w in waiting}, state)
         due = [w for w in waiting if w.payment.block_number <= heights.get(w.tier.policy, -1)]
         if not due:
-            return Progress(has_more=False, facts={"waiting": len(waiting)})
+            return Progress(has_more=False, chain=state, facts={"waiting": len(waiting)})
         return await self._settle(state, due, heights)
 
     async def _waiting(self, conn: AsyncConnection, state: ChainState) -> list[_Waiting]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from settler.storage.chains import ChainState
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:

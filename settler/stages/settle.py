@@ -119,20 +119,21 @@ class Settle:
         reading, self._reading = self._reading, None
         async with self._db.read() as conn:
             state = await chains.get(conn, self._chain.chain_id)
+            is_awaited = await transfers.has_detected(conn, self._chain.chain_id)
         assert state is not None and state.is_started, f"{self._chain.name} was not opened"
         if state.is_halted:
-            return Progress(has_more=False, facts={"state": "halted"})
+            return Progress(has_more=False, chain=state, facts={"state": "halted"})
         if self._kept_for != state.settled_hash:
             looks, final, reading = {}, None, None
         if reading is None and final is not None and final > state.settled.number:
             reading = await self._begun(state, final)
         if reading is not None:
-            return await self._read(state, reading)
-        return await self._look(state, looks)
+            return await self._read(state, reading, is_awaited=is_awaited)
+        return await self._look(state, looks, is_awaited=is_awaited)
 
     # -- the final height ------------------------------------------------------------------------------------------
 
-    async def _look(self, state: ChainState, looks: dict[str, Look]) -> Progress:
+    async def _look(self, state: ChainState, looks: dict[str, Look], *, is_awaited: bool) -> Progress:
         """A new final height? Also asks for the settled block again, so that a violation is seen without new blocks."""
         settled = state.settled
         chain = self._chain
@@ -140,7 +141,7 @@ class Settle:
         try:
             answers = await self._pool.ask(
                 lambda reader: look(reader, chain, settled),
-                count=missing if await self.is_awaited() else 1,
+                count=missing if is_awaited else 1,
                 but_not=tuple(looks),
                 is_needed=True,
             )
@@ -159,7 +160,7 @@ class Settle:
         match seen:
             case AskOn():
                 self._looks, self._kept_for = looks, settled.hash
-                return Progress(has_more=True, is_partial=True, facts={"asked": len(looks)})
+                return Progress(has_more=True, is_partial=True, chain=state, facts={"asked": len(looks)})
             case Replaced():
                 return await self._suspect(state)
             case Final():
@@ -169,6 +170,7 @@ class Settle:
 
     async def _found(self, state: ChainState, seen: Final) -> Progress:
         self._sightings = 0
+        after = state
         self._pool.differed(seen.against, f"block {state.settled_number}, which is settled")
         final = seen.number
         known = state.final_number or 0
@@ -176,7 +178,7 @@ class Settle:
         is_made_up = seen.head is not None and known > seen.head
         if final is not None and (final > known or is_made_up):
             async with self._db.write() as conn:
-                await chains.advance(
+                after = await chains.advance(
                     conn,
                     state,
                     now=self._clock.now(),
@@ -186,9 +188,9 @@ class Settle:
                 )
             self._final_seen_at = self._clock.monotonic()
         if final is None or final <= state.settled.number:
-            return Progress(has_more=False, facts={"final": state.final_number or 0})
+            return Progress(has_more=False, chain=after, facts={"final": state.final_number or 0})
         self._final, self._kept_for = final, state.settled_hash
-        return Progress(has_more=True, is_partial=True, facts={"final": final})
+        return Progress(has_more=True, is_partial=True, chain=after, facts={"final": final})
 
     async def _suspect(self, state: ChainState) -> Progress:
         """A quorum shows another block where we settled. Raises `NodeInconsistent` until it did several ticks running;
@@ -230,14 +232,14 @@ class Settle:
         settled_hash = state.settled.hash
         return _Reading(settled_hash=settled_hash, final=final, query=query, spans=spans, agreement=agreement)
 
-    async def _read(self, state: ChainState, reading: _Reading) -> Progress:
+    async def _read(self, state: ChainState, reading: _Reading, *, is_awaited: bool) -> Progress:
         """One more provider's reading, or all that are missing; commits what a quorum read alike, in order."""
-        is_idle = len(reading.spans) == 1 and not await self.is_awaited()
+        is_idle = len(reading.spans) == 1 and not is_awaited
         believed = await reading.agreement.ask_on(at_most=1 if is_idle else None)
         facts: dict[str, int | str] = {"span": f"{reading.spans[0].first}..{reading.spans[-1].last}"}
         if believed is None:
             self._reading, self._kept_for = reading, reading.settled_hash
-            return Progress(has_more=True, is_partial=True, facts=facts)
+            return Progress(has_more=True, is_partial=True, chain=state, facts=facts)
         anchor = believed.value[0].anchor
         assert anchor is not None, "a reading without its anchor raises"
         if anchor.hash != reading.settled_hash:
@@ -250,7 +252,7 @@ class Settle:
             state = await self._commit(state, read, proofs, checked, facts)
         if reading.spans[-1].last < reading.final:
             self._final, self._kept_for = reading.final, state.settled_hash
-        return Progress(has_more=self._final is not None, facts=facts)
+        return Progress(has_more=self._final is not None, chain=state, facts=facts)
 
     async def _check_omissions(self, state: ChainState, read: SpanRead) -> frozenset[TransferId]:
         """Whether payments the first reading saw are left out although their blocks are still in the chain: a block

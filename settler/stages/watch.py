@@ -67,23 +67,24 @@ class Watch:
             state = await chains.get(conn, self._chain.chain_id)
         assert state is not None and state.is_started, f"{self._chain.name} was not opened"
         cursor = _cursor(state)
+        seen = state
         has_looked = head is None or head.number <= cursor.number
         if has_looked:
-            head, state = await self._look(state)
+            head, seen = await self._look(state)
         assert head is not None, "looking raises or answers"
         if head.number < cursor.number:
-            return Progress(has_more=False, chain=state, facts={"state": "node is behind", "head": head.number})
+            return Progress(has_more=False, chain=seen, facts={"state": "node is behind", "head": head.number})
         if head.number == cursor.number:
             if head.hash != cursor.hash:
                 return await self._walk_back(state, head)
-            return Progress(has_more=False, chain=state, facts={"head": head.number})
+            return Progress(has_more=False, chain=seen, facts={"head": head.number})
         # a final height above the head was made up once: it must not keep this stage from reading
         if min(state.final_number or 0, head.number) - cursor.number > CATCH_UP_BLOCKS:
-            return Progress(has_more=False, chain=state, facts={"state": "catching up", "head": head.number})
+            return Progress(has_more=False, chain=seen, facts={"state": "catching up", "head": head.number})
         is_next = head.number == cursor.number + 1
         if has_looked and not (is_next and len(self._pool.names) == 1):
             self._head = head
-            return Progress(has_more=True, chain=state, facts={"head": head.number})
+            return Progress(has_more=True, chain=seen, facts={"head": head.number})
         return await self._read(state, head, is_next=is_next)
 
     async def _look(self, state: ChainState) -> tuple[BlockRef, ChainState]:
@@ -96,7 +97,7 @@ class Watch:
         known = head if head.number >= cursor.number else cursor
         if state.head_number != known.number:
             async with self._db.write() as conn:
-                state = await chains.advance(
+                after = await chains.advance(
                     conn,
                     state,
                     now=self._clock.now(),
@@ -104,6 +105,7 @@ class Watch:
                     head_number=known.number,
                     head_time=known.time,
                 )
+            return head, after
         return head, state
 
     async def _read(self, state: ChainState, head: BlockRef, *, is_next: bool) -> Progress:

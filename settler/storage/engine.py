@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any, Literal, Self, assert_never
 
 from sqlalchemy import text
@@ -76,24 +76,23 @@ class Database:
 
         PostgreSQL: READ COMMITTED. SQLite: takes the one write lock at once, so what it reads stays true.
         """
-        async with AsyncExitStack() as stack:
-            if self.dialect == "sqlite":
-                await stack.enter_async_context(self._take_turn())
-            stack.enter_context(unavailable_as_such(may_write=True))
-            conn = await stack.enter_async_context(self._writer.begin())
-            events = told.begin(conn)
-            yield conn
+        turn = self._take_turn() if self.dialect == "sqlite" else nullcontext()
+        async with turn:
+            with unavailable_as_such(may_write=True):
+                async with self._writer.begin() as conn:
+                    events = told.begin(conn)
+                    yield conn
         if self._on_told is not None and events:
             self._on_told(events)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """One transaction that sees a single state of the database and refuses to write."""
-        async with AsyncExitStack() as stack:
-            if self._reader is self._writer:
-                await stack.enter_async_context(self._take_turn())
-            stack.enter_context(unavailable_as_such(may_write=False))
-            yield await stack.enter_async_context(self._reader.begin())
+        turn = self._take_turn() if self._reader is self._writer else nullcontext()
+        async with turn:
+            with unavailable_as_such(may_write=False):
+                async with self._reader.begin() as conn:
+                    yield conn
 
     async def dispose(self) -> None:
         """Closes all connections. Nothing of this object may be in use or be used after."""

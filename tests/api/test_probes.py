@@ -6,6 +6,7 @@ import pytest
 
 from chains.errors import ChainError, HistoryPruned, MethodUnsupported, Rejected
 from settler.metrics import Metrics
+from settler.runtime.loop import Ticked
 from settler.runtime.watching import TickWatcher
 from tests.api.conftest import BASE, Api
 from tests.support.db import sqlite_alone
@@ -66,7 +67,7 @@ async def test_readyz__a_provider_that_refuses_us__is_503_at_once(
     """A key revoked under a running daemon left it ready, with its provider up, for two and a half minutes; at start it
     was `starting`, for ever. What the node says stays in the log: it may hold the key, and the probe asks for none."""
     api.health.progressed("base", lag_s=0.0)
-    await watcher.after_tick(stage, "base", error.label, error)
+    await watcher.after_tick(Ticked(stage=stage, chain="base", outcome=error.label, error=error))
     reasons = (await api.get("/readyz", status=503))["reasons"]
     assert [r["chain"] for r in reasons] == ["base"]
     assert f"the provider refuses what it is asked ({error.label})" in reasons[0]["reason"]

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from settler.domain.invoices import Match
-from tests.simulation.defects_needs import both, has_choice_of_chains, has_decision, has_fault, has_habit, has_match, has_two_tokens
+from tests.simulation.defects_needs import (
+    both,
+    has_choice_of_chains,
+    has_decision,
+    has_habit,
+    has_match,
+    has_two_tokens,
+    has_whole_lives,
+)
 from tests.simulation.defects_planting import Stage, defect, edit
 
 
@@ -20,13 +28,17 @@ def takes_any_token() -> None:
 @defect(Stage.MATCH, has_habit("twice"))
 def pays_settled_invoices_again() -> None:
     """An invoice that is settled still takes money."""
-    edit("settler.domain.matching:_fits", "invoice.status in _OPEN", "invoice.status in {*_OPEN, InvoiceStatus.SETTLED}")
+    edit(
+        "settler.domain.matching:_fits", "invoice.status in _OPEN", "invoice.status in {*_OPEN, InvoiceStatus.SETTLED}"
+    )
 
 
 @defect(Stage.MATCH, has_decision("cancel"))
 def pays_canceled_invoices() -> None:
     """An invoice that its merchant took back still takes money."""
-    edit("settler.domain.matching:_fits", "invoice.status in _OPEN", "invoice.status in {*_OPEN, InvoiceStatus.CANCELED}")
+    edit(
+        "settler.domain.matching:_fits", "invoice.status in _OPEN", "invoice.status in {*_OPEN, InvoiceStatus.CANCELED}"
+    )
 
 
 @defect(Stage.MATCH, has_match(Match.PAYER))
@@ -41,7 +53,7 @@ def takes_the_first_of_several() -> None:
     edit("settler.domain.matching:match", "if len(fitting) == 1:", "if fitting:")
 
 
-@defect(Stage.MATCH, has_habit("very late"))
+@defect(Stage.MATCH, both(has_habit("very late"), has_whole_lives))
 def never_stops_monitoring() -> None:
     """Money pays an invoice however late it comes."""
     edit("settler.domain.matching:_fits", "and arrival.block_time <= invoice.monitoring_until", "and True")
@@ -53,7 +65,7 @@ def counts_what_moves_nothing() -> None:
     edit("settler.domain.matching:match", "identity.amount == 0 or identity.sender == identity.recipient", "False")
 
 
-@defect(Stage.MATCH, has_match(Match.AMOUNT))
+@defect(Stage.MATCH, both(has_match(Match.AMOUNT), has_whole_lives))
 def gives_unique_amounts_out_again_too_soon() -> None:
     """A unique amount is free again when its invoice expires, not when its monitoring ends."""
     edit(
@@ -75,7 +87,7 @@ def settles_what_is_only_seen() -> None:
     edit("settler.domain.settlement:assess", "_as_it_came([t for t in counted if t.is_final])", "_as_it_came(counted)")
 
 
-@defect(Stage.ASSESS, has_habit("late"))
+@defect(Stage.ASSESS, faults=("clock jump",))
 def is_late_by_our_clock() -> None:
     """Whether a payment came in time is decided by when it was recorded, not by its block."""
     edit("settler.domain.settlement:is_late", "transfer.block_time", "transfer.recorded_at")
@@ -91,7 +103,11 @@ def expires_by_our_clock() -> None:
 @defect(Stage.ASSESS, has_choice_of_chains)
 def expires_when_one_chain_is_past() -> None:
     """Of several chains an invoice may be paid on, the fastest decides that its time is over."""
-    edit("settler.stages.assessing:_scanned_to", "return min(read) if len(read) == len(times) else None", "return max(read, default=None)")
+    edit(
+        "settler.stages.assessing:_scanned_to",
+        "return min(read) if len(read) == len(times) else None",
+        "return max(read, default=None)",
+    )
     _looks_at_all_that_pend()
 
 
@@ -104,7 +120,11 @@ def accepts_all_late_money() -> None:
 @defect(Stage.ASSESS, both(has_habit("too little", "in parts"), lambda plan: plan.tolerance_bps > 0))
 def allows_the_tolerance_for_each_part() -> None:
     """What may be missing from an invoice may be missing from each of its payments."""
-    edit("settler.domain.settlement:assess", "due(invoice, paid) - missable", "due(invoice, paid) - missable * 2 * len(paid)")
+    edit(
+        "settler.domain.settlement:assess",
+        "due(invoice, paid) - missable",
+        "due(invoice, paid) - missable * 2 * len(paid)",
+    )
 
 
 @defect(Stage.ASSESS, has_decision("hold"))
@@ -116,7 +136,11 @@ def ignores_holds() -> None:
 @defect(Stage.ASSESS, has_two_tokens)
 def takes_every_token_for_one_of_six_decimals() -> None:
     """Amounts are rescaled as if each token had the decimals of the most common one."""
-    edit("settler.domain.settlement:received", "rescale_exact(t.identity.amount, t.decimals, invoice.scale)", "rescale_exact(t.identity.amount, 6, invoice.scale)")
+    edit(
+        "settler.domain.settlement:received",
+        "rescale_exact(t.identity.amount, t.decimals, invoice.scale)",
+        "rescale_exact(t.identity.amount, 6, invoice.scale)",
+    )
 
 
 @defect(Stage.ASSESS, has_habit("twice", "in parts"))
@@ -138,8 +162,11 @@ def settles_with_all_that_is_known() -> None:
 @defect(Stage.BOOK, has_habit("too much"))
 def settles_the_surplus_too() -> None:
     """What was paid too much is booked as owed."""
-    edit("settler.domain.ledger:_part_lines", "if part.settled:", "if part.surplus:\n        yield _line(transfer, Account.SETTLED, Side.CREDIT, transfer.identity.amount, settlement_id)\n    elif part.settled:")
-    edit("settler.domain.ledger:_part_lines", "    if part.surplus:\n        yield _line(transfer, Account.SURPLUS, Side.CREDIT, part.surplus, settlement_id)\n", "")
+    edit(
+        "settler.domain.settlement:_parts",
+        "settled = min(t.identity.amount, rescale_up(missing, invoice.scale, t.decimals))",
+        "settled = t.identity.amount",
+    )
 
 
 @defect(Stage.BOOK)
@@ -148,13 +175,13 @@ def books_only_what_pays_an_invoice() -> None:
     edit("settler.stages.recording:post_receipts", "if moves_money(t)", "if t.invoice_id is not None")
 
 
-@defect(Stage.BOOK, has_fault("reorg past finality"))
+@defect(Stage.BOOK, faults=("reorg past finality",))
 def undoes_no_booking() -> None:
     """A payment that a violation of finality took back stays in the books."""
     edit("settler.stages.halt:_orphan", "    await unbook(conn, vanished, now=now)\n", "")
 
 
-@defect(Stage.BOOK, has_fault("reorg past finality"))
+@defect(Stage.BOOK, faults=("reorg past finality",))
 def reverses_without_booking() -> None:
     """A settlement is reversed, and the ledger still says it is settled."""
     edit("settler.stages.undoing:reverse", "    await ledger_store.post(conn, entries, now=now)\n", "")

@@ -1,4 +1,4 @@
-"""What a world must have, by its plan, so that a defect can show in it: without two workers nobody misses a fence."""
+"""What a world must have, by its plan, so that a defect can show in it; and which faults bring it out."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ LIES = (
     "invented log",
 )  # fmt: skip
 """About what happened in a block; told by one provider of several."""
+TAMPERING = ("tampered amount", "tampered token", "tampered recipient", "tampered transaction")
+"""Likewise, with as many payments as there are."""
+CRASHES = ("kill -9", "crash before a write", "crash during a write", "crash after a write")
 FORKS = ("reorg", "transaction included elsewhere", "transaction dropped", "transaction replaced")
 DATABASE = (
     "crash before a write", "crash during a write", "crash after a write", "commit unknown, done",
@@ -24,11 +27,6 @@ DATABASE = (
 
 def both(one: Need, other: Need) -> Need:
     return lambda plan: one(plan) and other(plan)
-
-
-def has_fault(*names: str) -> Need:
-    """Any of them."""
-    return lambda plan: any(name in plan.faults for name in names)
 
 
 def has_habit(*names: str) -> Need:
@@ -73,6 +71,16 @@ def has_two_tokens(plan: Plan) -> bool:
 def has_choice_of_chains(plan: Plan) -> bool:
     """An invoice may be paid on one chain or another."""
     return len(plan.chains) > 1 and plan.customs.several_options_rate > 0
+
+
+def has_quick_looks(plan: Plan) -> bool:
+    """Ticks take a good part of the time: then two workers, or one that stood still, meet in the middle of one."""
+    return all(chain.poll_s < 10 for chain in plan.chains)
+
+
+def has_whole_lives(plan: Plan) -> bool:
+    """Invoices expire, and cease to be monitored, well before the world ends."""
+    return plan.customs.expires_in_s[1] + plan.customs.monitoring_s < 0.6 * plan.steps * plan.gap_s
 
 
 def has_receiver(plan: Plan) -> bool:

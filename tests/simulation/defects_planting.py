@@ -1,7 +1,7 @@
 """Defects are planted by editing the program's source in memory, in a process of their own: no switch in the program,
 nothing on disk.
 
-    @defect(Stage.SETTLE)
+    @defect(Stage.SETTLE, faults=("transaction dropped",))
     def forgets_orphans() -> None:
         \"\"\"What the second reading does not show stays as it was.\"\"\"
         edit("settler.stages.settle:Settle._commit", "missing=missing", "missing=()")
@@ -11,13 +11,13 @@ itself takes from the program (`settler.simulation`, `chains.simulated…`, `cha
 """
 
 from __future__ import annotations
-
 import __future__
+
 import importlib
 import inspect
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from types import FunctionType, ModuleType
@@ -54,6 +54,8 @@ class Defect:
     """What the program then does, for people."""
     can_show: Need
     """Whether a world can show it at all, by its plan; the others need not be run."""
+    faults: Sequence[str]
+    """Kinds of fault that bring it out: its worlds have no others (`settler simulate --fault`). Empty: as drawn."""
     plant: Callable[[], None]
     """To be called once, before a world is made, in a process that is thrown away."""
 
@@ -61,16 +63,20 @@ class Defect:
 DEFECTS: dict[str, Defect] = {}
 _SOURCES: dict[object, str] = {}
 """Of functions that were edited once: a defect may need several edits of one."""
+_BEFORE: list[tuple[object, str, object]] = []
+"""What stood where something was set, in order."""
 
 
-def defect(stage: Stage, can_show: Need = lambda _plan: True) -> Callable[[Callable[[], None]], Callable[[], None]]:
+def defect(
+    stage: Stage, can_show: Need = lambda _plan: True, *, faults: Sequence[str] = ()
+) -> Callable[[Callable[[], None]], Callable[[], None]]:
     """Puts a function among `DEFECTS`, named as it is, in words."""
 
     def put(plant: Callable[[], None]) -> Callable[[], None]:
         name = plant.__name__.replace("_", " ")
         assert name not in DEFECTS, f"two defects are called {name!r}"
         story = " ".join(inspect.cleandoc(plant.__doc__ or "").split())
-        DEFECTS[name] = Defect(name=name, stage=stage, story=story, can_show=can_show, plant=plant)
+        DEFECTS[name] = Defect(name=name, stage=stage, story=story, can_show=can_show, faults=faults, plant=plant)
         return plant
 
     return put
@@ -98,21 +104,18 @@ def edit(place: str, old: str, new: str) -> None:
         dont_inherit=True,
     )
     made: dict[str, object] = {}
-    exec(code, vars(module), made)  # noqa: S102 - our own source, less one thought
+    exec(code, vars(module), made)  # our own source, less one thought
     _SOURCES[inspect.unwrap(made[name])] = damaged  # type: ignore[arg-type] # it is a function, as before
-    setattr(owner, name, made[name])
+    _set(owner, name, made[name])
     if owner is module:
         _everywhere(held, made[name])
 
 
 def put(place: str, value: object) -> None:
-    """Gives a module's name another value, there and where it was imported from there."""
+    """Gives a module's name another value, for that module alone."""
     module_name, _, name = place.partition(":")
     module = importlib.import_module(module_name)
-    held = getattr(module, name)
-    setattr(module, name, value)
-    if not isinstance(held, int | float | str):
-        _everywhere(held, value)
+    _set(module, name, value)
 
 
 def _everywhere(held: object, instead: object) -> None:
@@ -121,4 +124,20 @@ def _everywhere(held: object, instead: object) -> None:
         if isinstance(module, ModuleType) and name.startswith(PROGRAM) and not name.startswith(SOUND):
             for each, value in list(vars(module).items()):
                 if value is held:
-                    setattr(module, each, instead)
+                    _set(module, each, instead)
+
+
+def _set(owner: object, name: str, value: object) -> None:
+    _BEFORE.append((owner, name, vars(owner)[name]))
+    setattr(owner, name, value)
+
+
+def take_back() -> int:
+    """Undoes every edit so far; how many names that were. For trying out whether a defect can be planted: objects made
+    meanwhile keep what they have.
+    """
+    count = len(_BEFORE)
+    while _BEFORE:
+        setattr(*_BEFORE.pop())
+    _SOURCES.clear()
+    return count

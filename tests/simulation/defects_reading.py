@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from tests.simulation.defects_needs import LIES, both, has_depth, has_fault, has_habit, has_liar, has_lone_provider, has_tag, has_tag_and_depth
+from tests.simulation.defects_needs import (
+    LIES,
+    TAMPERING,
+    has_depth,
+    has_habit,
+    has_liar,
+    has_lone_provider,
+    has_tag,
+    has_tag_and_depth,
+)
 from tests.simulation.defects_planting import Stage, defect, edit
 
 
-@defect(Stage.READ, both(has_fault("duplicate logs"), has_lone_provider))
+@defect(Stage.READ, has_lone_provider, faults=("duplicate logs",))
 def counts_duplicates() -> None:
     """A log that a node answers twice is two payments."""
     edit(
@@ -16,7 +25,7 @@ def counts_duplicates() -> None:
     )
 
 
-@defect(Stage.READ, both(has_fault("tampered block hash"), has_lone_provider))
+@defect(Stage.READ, has_lone_provider, faults=("tampered block hash",))
 def believes_the_hash_in_a_log() -> None:
     """The block a log says it is of is not held against that block's header."""
     edit(
@@ -37,7 +46,7 @@ def takes_any_contract() -> None:
     )
 
 
-@defect(Stage.READ, has_fault("reordered replies", "swapped ids"))
+@defect(Stage.READ, faults=("reordered replies", "swapped ids"))
 def matches_replies_by_position() -> None:
     """Replies of a batch are taken in the order they come in, whatever their ids."""
     edit(
@@ -49,10 +58,14 @@ def matches_replies_by_position() -> None:
     )
 
 
-@defect(Stage.READ, has_fault("range limit"))
+@defect(Stage.READ, faults=("range limit",))
 def begins_a_piece_too_high() -> None:
     """Of a span that is read in pieces, the first block of each further piece is left out."""
-    edit("chains.spans:WindowedReader.read_span", "BlockNumber(last.number + 1)", "BlockNumber(min(last.number + 2, span.last))")
+    edit(
+        "chains.spans:WindowedReader.read_span",
+        "BlockNumber(last.number + 1)",
+        "BlockNumber(min(last.number + 2, span.last))",
+    )
 
 
 @defect(Stage.READ)
@@ -83,19 +96,21 @@ def takes_equal_logs_for_one() -> None:
     )
 
 
-@defect(Stage.AGREE, both(has_liar, has_fault(*LIES)))
+@defect(Stage.AGREE, has_liar, faults=LIES)
 def believes_the_first_answer() -> None:
     """Of the providers that must agree, one is asked."""
     edit("settler.stages.agreement:Agreement.__init__", "self._quorum = quorum", "self._quorum = 1")
 
 
-@defect(Stage.AGREE, both(has_liar, has_fault(*LIES)))
+@defect(Stage.AGREE, has_liar, faults=LIES)
 def compares_hashes_alone() -> None:
     """Providers agree when they show the same blocks, whichever logs they answer."""
-    edit("chains.quorum:gist", "return (read.anchor, read.end, read.transfers, homes)", "return (read.anchor, read.end)")
+    edit(
+        "chains.quorum:gist", "return (read.anchor, read.end, read.transfers, homes)", "return (read.anchor, read.end)"
+    )
 
 
-@defect(Stage.AGREE, both(has_liar, has_fault("tampered amount", "tampered token", "tampered recipient", "tampered transaction")))
+@defect(Stage.AGREE, has_liar, faults=TAMPERING)
 def compares_only_how_many() -> None:
     """Providers agree when they show the same blocks and as many payments."""
     edit(
@@ -105,7 +120,7 @@ def compares_only_how_many() -> None:
     )
 
 
-@defect(Stage.AGREE, both(has_liar, has_fault("finalized ahead")))
+@defect(Stage.AGREE, has_liar, faults=("finalized ahead",))
 def believes_the_highest_final_block() -> None:
     """The final height is the highest that anybody names, not what as many as the quorum have reached."""
     edit("settler.stages.looking:weigh", "number, name = heights[chain.quorum - 1]", "number, name = heights[0]")
@@ -135,7 +150,7 @@ def asks_for_safe_instead_of_finalized() -> None:
     edit("settler.stages.looking:look", "wanted.append(policy.tag)", "wanted.append(Tag.SAFE)")
 
 
-@defect(Stage.AGREE, both(has_tag, has_fault("finalized at head", "finalized above head")))
+@defect(Stage.AGREE, has_tag, faults=("finalized at head", "finalized above head"))
 def believes_any_tag() -> None:
     """A tag that equals the head, or is above it, is no error."""
     edit("settler.stages.looking:_fault", "if not isinstance(chain.finality, ByTag):", "if chain:")

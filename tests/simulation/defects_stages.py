@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from tests.simulation.defects_needs import FORKS, both, has_fault, has_liar
+from tests.simulation.defects_needs import DATABASE, FORKS, has_liar, has_quick_looks
 from tests.simulation.defects_planting import Stage, defect, edit, put
 
 
-@defect(Stage.WATCH, has_fault("reorg", "transaction dropped", "transaction included elsewhere", "transaction replaced"))
+@defect(Stage.WATCH, faults=FORKS)
 def needs_no_second_reading() -> None:
     """What the first reading sees is final: no stage reads it again."""
     edit("settler.stages.watch:Watch._commit", "status=TransferStatus.DETECTED", "status=TransferStatus.FINAL")
@@ -33,13 +33,13 @@ def settle_reads_with_stale_addresses() -> None:
     )
 
 
-@defect(Stage.WATCH, has_fault("kill -9", "restart"))
+@defect(Stage.WATCH, faults=("kill -9", "restart"))
 def begins_at_the_head_after_a_restart() -> None:
     """What was mined while no process ran is passed over."""
     edit("settler.stages.opening:open_chain", "    if state.is_started:\n        return\n", "")
 
 
-@defect(Stage.SETTLE)
+@defect(Stage.SETTLE, faults=DATABASE)
 def commits_the_cursor_before_the_facts() -> None:
     """The cursor moves in a transaction of its own, the facts follow in the next."""
     edit(
@@ -49,7 +49,7 @@ def commits_the_cursor_before_the_facts() -> None:
     )
 
 
-@defect(Stage.SETTLE, has_fault("transaction dropped", "transaction replaced"))
+@defect(Stage.SETTLE, faults=("transaction dropped", "transaction replaced"))
 def leaves_what_a_fork_dropped() -> None:
     """A payment that the second reading does not show stays as the first one recorded it."""
     edit(
@@ -59,16 +59,22 @@ def leaves_what_a_fork_dropped() -> None:
     )
 
 
-@defect(Stage.SETTLE, has_fault(*FORKS))
+@defect(Stage.SETTLE, faults=FORKS)
 def keeps_the_place_a_payment_had_before_the_fork() -> None:
     """A payment mined again in another block keeps the block it was seen in first."""
-    edit("settler.stages.recording:_placed", "        block_hash=found.block_hash,\n", "        block_hash=held.block_hash,\n")
+    edit(
+        "settler.stages.recording:_placed",
+        "        block_hash=found.block_hash,\n",
+        "        block_hash=held.block_hash,\n",
+    )
 
 
-@defect(Stage.SETTLE, has_fault(*FORKS))
+@defect(Stage.SETTLE, faults=FORKS)
 def keeps_the_time_a_payment_had_before_the_fork() -> None:
     """A payment mined again in a later block keeps the time it had."""
-    edit("settler.stages.recording:_placed", "        block_time=block.time,\n", "        block_time=held.block_time,\n")
+    edit(
+        "settler.stages.recording:_placed", "        block_time=block.time,\n", "        block_time=held.block_time,\n"
+    )
 
 
 @defect(Stage.SETTLE)
@@ -82,7 +88,7 @@ def drops_what_nobody_was_asked_for() -> None:
     )
 
 
-@defect(Stage.SETTLE, has_fault("two workers"))
+@defect(Stage.SETTLE, has_quick_looks, faults=("two workers", "a worker stands still"))
 def ignores_who_else_moved_the_cursor() -> None:
     """The fence of a chain's row is not looked at: what another worker wrote is written over."""
     edit(
@@ -92,7 +98,7 @@ def ignores_who_else_moved_the_cursor() -> None:
     )
 
 
-@defect(Stage.SETTLE, both(has_liar, has_fault("own fork")))
+@defect(Stage.SETTLE, has_liar, faults=("own fork",))
 def believes_one_node_about_a_violation() -> None:
     """One sighting of another block at the settled height, by one provider, halts the chain."""
     put("settler.stages.settle:VIOLATION_SIGHTINGS", 1)
@@ -106,19 +112,19 @@ def believes_one_node_about_a_violation() -> None:
     )
 
 
-@defect(Stage.SETTLE, has_fault("reorg past finality"))
+@defect(Stage.SETTLE, faults=("reorg past finality",))
 def waits_out_a_violation() -> None:
     """Final blocks that were replaced are taken for a node's whim, for ever."""
     put("settler.stages.settle:VIOLATION_SIGHTINGS", 10**9)
 
 
-@defect(Stage.SETTLE, has_fault("reorg past finality"))
+@defect(Stage.SETTLE, faults=("reorg past finality",))
 def goes_on_after_a_violation() -> None:
     """What was settled is taken back, and the chain settles on without anybody's word."""
     edit("settler.stages.halt:halt_chain", "            halted_at=now,\n            halt_reason=reason,\n", "")
 
 
-@defect(Stage.SETTLE, has_fault("reorg past finality"))
+@defect(Stage.SETTLE, faults=("reorg past finality",))
 def reverses_nothing() -> None:
     """The chain halts, and settlements that rested on vanished blocks stay in force."""
     edit(
@@ -128,13 +134,13 @@ def reverses_nothing() -> None:
     )
 
 
-@defect(Stage.SETTLE, has_fault("reorg past finality"))
+@defect(Stage.SETTLE, faults=("reorg past finality",))
 def settles_on_a_halted_chain() -> None:
     """The halt is noted, and the second reading goes on as before."""
     edit("settler.stages.settle:Settle.tick", "if state.is_halted:", "if False:")
 
 
-@defect(Stage.SETTLE, has_fault("reorg past finality"))
+@defect(Stage.SETTLE, faults=("reorg past finality",))
 def forgets_to_go_back_to_the_ancestor() -> None:
     """After a violation the blocks that replaced the vanished ones are taken as read."""
     edit(

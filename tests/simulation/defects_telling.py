@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.simulation.defects_needs import DATABASE, both, has_fault, has_receiver
+from tests.simulation.defects_needs import CRASHES, DATABASE, has_receiver
 from tests.simulation.defects_planting import Stage, defect, edit
 
 
@@ -16,13 +16,17 @@ def tells_at_every_look() -> None:
     )
 
 
-@defect(Stage.TELL, has_fault("transaction dropped", "transaction replaced"))
+@defect(Stage.TELL, faults=("transaction dropped", "transaction replaced"))
 def tells_nobody_of_what_is_gone() -> None:
     """A payment that a fork took back is taken back in silence."""
-    edit("settler.stages.recording:_event_of", "return _PAYMENT_EVENTS[t.status]", "return None if t.status is TransferStatus.ORPHANED else _PAYMENT_EVENTS[t.status]")
+    edit(
+        "settler.stages.recording:_event_of",
+        "return _PAYMENT_EVENTS[t.status]",
+        "return None if t.status is TransferStatus.ORPHANED else _PAYMENT_EVENTS[t.status]",
+    )
 
 
-@defect(Stage.TELL, has_fault(*DATABASE))
+@defect(Stage.TELL, faults=DATABASE)
 def has_no_outbox() -> None:
     """Events are written after the transaction that causes them was committed, in one of their own."""
     edit(
@@ -32,19 +36,18 @@ def has_no_outbox() -> None:
     )
     edit(
         "settler.storage.engine:Database.write",
-        "            events = told.begin(conn)\n            yield conn\n",
-        "            events = told.begin(conn)\n"
-        "            later = conn.sync_connection.info['later'] = []\n"
-        "            yield conn\n"
+        "                    yield conn\n",
+        "                    later = conn.sync_connection.info['later'] = []\n"
+        "                    yield conn\n"
         "        if later:\n"
         "            from settler.storage import schema\n"
         "            from settler.storage.sql import insert_missing\n"
-        "            async with AsyncExitStack() as again:\n"
-        "                if self.dialect == 'sqlite':\n"
-        "                    await again.enter_async_context(self._take_turn())\n"
-        "                again.enter_context(unavailable_as_such(may_write=True))\n"
-        "                conn = await again.enter_async_context(self._writer.begin())\n"
-        "                await insert_missing(conn, schema.events, later, key=['type', 'object_id', 'version'])\n",
+        "            async with self._take_turn() if self.dialect == 'sqlite' else nullcontext():\n"
+        "                with unavailable_as_such(may_write=True):\n"
+        "                    async with self._writer.begin() as conn:\n"
+        "                        await insert_missing(\n"
+        "                            conn, schema.events, later, key=['type', 'object_id', 'version']\n"
+        "                        )\n",
     )
 
 
@@ -57,7 +60,11 @@ def tells_every_merchant_all() -> None:
 @defect(Stage.TELL)
 def tells_the_state_before() -> None:
     """Events carry an invoice as it was before the change they tell of."""
-    edit("settler.stages.assessing:assess_invoices", "told += [(after, event) for event in step.events]", "told += [(replace(v.invoice, version=after.version), event) for event in step.events]")
+    edit(
+        "settler.stages.assessing:assess_invoices",
+        "told += [(after, event) for event in step.events]",
+        "told += [(replace(v.invoice, version=after.version), event) for event in step.events]",
+    )
 
 
 @defect(Stage.SEND, has_receiver)
@@ -72,7 +79,7 @@ def has_delivered_before_it_sends() -> None:
     )
 
 
-@defect(Stage.SEND, both(has_receiver, has_fault("slow answer", "connection hangs", "name server is silent")))
+@defect(Stage.SEND, has_receiver, faults=("slow answer", "connection hangs", "name server is silent"))
 def takes_silence_for_consent() -> None:
     """An endpoint that does not answer in time has got it."""
     edit(
@@ -82,31 +89,35 @@ def takes_silence_for_consent() -> None:
     )
 
 
-@defect(Stage.SEND, both(has_receiver, has_fault("redirect")))
+@defect(Stage.SEND, has_receiver, faults=("redirect",))
 def takes_a_redirect_for_success() -> None:
     """An answer of 3xx counts as delivered."""
     edit("settler.domain.delivery:verdict", "if 200 <= code <= 299:", "if 200 <= code <= 399:")
 
 
-@defect(Stage.SEND, both(has_receiver, has_fault("redirect")))
+@defect(Stage.SEND, has_receiver, faults=("redirect",))
 def follows_redirects() -> None:
     """Webhooks go wherever an endpoint sends them."""
     edit("settler.webhook.send:HttpSender.send", "allow_redirects=False", "allow_redirects=True")
 
 
-@defect(Stage.SEND, both(has_receiver, has_fault("DNS rebinding")))
+@defect(Stage.SEND, has_receiver, faults=("DNS rebinding",))
 def calls_private_addresses() -> None:
     """What a name resolves to is not looked at."""
     edit("settler.webhook.send:HttpSender.__init__", "vet_nothing if allow_private else vet", "vet_nothing")
 
 
-@defect(Stage.SEND, both(has_receiver, has_fault("kill -9", "crash before a write", "crash during a write", "crash after a write")))
+@defect(Stage.SEND, has_receiver, faults=CRASHES)
 def never_takes_over_a_claim() -> None:
     """What a process that died was sending stays claimed."""
-    edit("settler.storage.webhook_claims:claim_due", "lease_until = now + timedelta(seconds=lease_s)", "lease_until = now + timedelta(days=36500)")
+    edit(
+        "settler.storage.webhook_claims:claim_due",
+        "lease_until = now + timedelta(seconds=lease_s)",
+        "lease_until = now + timedelta(days=36500)",
+    )
 
 
-@defect(Stage.SEND, both(has_receiver, has_fault("receiver 5xx")))
+@defect(Stage.SEND, has_receiver, faults=("receiver 5xx",))
 def disables_an_endpoint_that_fails() -> None:
     """An endpoint that answers 5xx is not called any more."""
     edit("settler.domain.delivery:verdict", "if code == 410:", "if code == 410 or code >= 500:")

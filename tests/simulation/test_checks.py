@@ -389,6 +389,16 @@ def short_and_not_said(it: Life) -> str:
     return str(it.made["short"].id)
 
 
+def settled_in_time_and_called_late(it: Life) -> str:
+    it.invoice("paid").exceptions = " late "
+    return str(it.made["paid"].id)
+
+
+def overpaid_and_not_said(it: Life) -> str:
+    it.invoice("over").exceptions = " "
+    return str(it.made["over"].id)
+
+
 def change_never_told(it: Life) -> str:
     id_ = it.made["paid"].id
     it.rows.events.remove(it.event("invoice.settled", id_))
@@ -490,6 +500,8 @@ WRONGS: dict[Invariant, tuple[Spoil, ...]] = {
         canceled_and_not_done,
         expired_and_left_pending,
         short_and_not_said,
+        settled_in_time_and_called_late,
+        overpaid_and_not_said,
     ),
     Invariant.I3: (
         transfer_of_another_fork,

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -249,6 +249,23 @@ class FailingCommits:
             if self.failures:
                 self.failures -= 1
                 raise StorageUnavailable("the commit was lost")
+
+    def read(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        return self.db.read()
+
+
+async def test_tick__nothing_to_do__opens_no_transaction_that_writes(db: Database) -> None:
+    """Half a second apart, day and night: an idle daemon would keep the only writer of SQLite busy, and wake the
+    database's disk."""
+    await added(db, an_endpoint())
+    failing = FailingCommits(db)
+    failing.failures = 1
+    worker = a_worker(failing, FakeSender())  # type: ignore[arg-type]  # all that the stage uses of a Database
+    await worker.dispatch.tick()
+    assert failing.failures == 1
+    await added(db, an_event())
+    with pytest.raises(StorageUnavailable):
+        await worker.dispatch.tick()
 
 
 async def test_tick__record_not_committed__is_recorded_by_the_next_and_not_sent_again(db: Database) -> None:

@@ -81,9 +81,11 @@ ARRIVALS = [
 Verb = Callable[[AsyncConnection], Awaitable[object]]
 VERBS: dict[str, Verb] = {
     "feed.find_after": lambda c: feed.find_after(c, "evt_3", merchant="merchant 3", limit=10),
+    "feed.is_behind": feed.is_behind,
     "feed.place": lambda c: feed.place(c, 10),
     "api_keys.find_live": lambda c: api_keys.find_live(c, f"{api_keys.PREFIX}x", now=crowd.NOW),
     "chains.drop_blocks": lambda c: chains.drop_blocks(c, CHAIN, below=10),
+    "chains.held_blocks of a span": lambda c: chains.held_blocks(c, CHAIN, first=7, last=crowd.DONE),
     "chains.held_blocks": lambda c: chains.held_blocks(c, CHAIN, first=crowd.DONE),
     "chains.watch_addresses": lambda c: chains.watch_addresses(c, [Address(crowd.address(7))], now=crowd.NOW),
     "holds.of_invoice": lambda c: holds.of_invoice(c, INVOICES[0]),
@@ -105,6 +107,7 @@ VERBS: dict[str, Verb] = {
     "invoices.get_many": lambda c: invoices.get_many(c, INVOICES, lock=True),
     "invoices.merchants": lambda c: invoices.merchants(c, INVOICES),
     "invoices.left_unfinished": lambda c: invoices.left_unfinished(c, None, 100),
+    "invoices.left_unfinished above one": lambda c: invoices.left_unfinished(c, INVOICES[1], 100),
     "ledger.entry_lines": lambda c: ledger.entry_lines(c, next(iter(EntryKind)), TRANSFERS[0]),
     "refunds.at": lambda c: refunds.at(c, CHAIN, TxHash(crowd.tx_hash(7)), 7),
     "refunds.of_transfers": lambda c: refunds.of_transfers(c, TRANSFERS),
@@ -128,6 +131,7 @@ VERBS: dict[str, Verb] = {
     "webhooks.fan_out": lambda c: webhooks.fan_out(c, crowd.NOW, 100),
     "webhooks.find_deliveries that are dead": lambda c: webhooks.find_deliveries(c, status=DeliveryStatus.DEAD),
     "webhooks.forget_attempts": lambda c: webhooks.forget_attempts(c, crowd.NOW.replace(year=2020), limit=10),
+    "webhooks.has_work": lambda c: webhooks.has_work(c, crowd.NOW),
     "webhooks.outbox_stats": lambda c: webhooks.outbox_stats(c, crowd.NOW),
     "webhooks.replay of an hour": lambda c: webhooks.replay(
         c, replace(REPLAY, since=crowd.NOW - timedelta(hours=1)), crowd.NOW, after=None, limit=10

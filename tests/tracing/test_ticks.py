@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from chains.errors import RateLimited
 from settler.clock import FakeClock
-from settler.runtime.loop import Loop, run
+from settler.runtime.loop import Loop, Ticked, run
 from settler.runtime.tally import TallyingObserver
 from settler.stages.progress import Progress
 from settler.tracing import Span
@@ -21,7 +21,10 @@ class Ignored:
     def on_call(self, method: str, outcome: str, seconds: float) -> None:
         pass
 
-    async def after_tick(self, stage: str, chain: str, outcome: str, error: Exception | None) -> None:
+    def before_tick(self, chain: str) -> int:
+        return 0
+
+    async def after_tick(self, tick: Ticked) -> None:
         pass
 
 
