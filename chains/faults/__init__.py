@@ -21,14 +21,15 @@ from chains.faults.refusals import REFUSALS
 from chains.faults.sending import SENDING
 
 FAULTS: Mapping[str, Fault] = {fault.name: fault for fault in (*SENDING, *REFUSALS, *HEADS, *LOG_FAULTS)}
-BATCH_REFUSED = "batch refused"
+REFUSALS_OF_BATCHES = ("batch refused", "error in HTTP 200", "5xx", "refusal: fatal", "refusal: method unsupported")
+"""A lasting error in the place of a whole batch is taken for a refusal of batches."""
 
 
 def harm_beside(fault: Fault, others: Collection[str]) -> Harm:
     """What a reader may suffer from a fault of a provider that may have these others, by name, at any time while the
     same process runs: a refusal of batches is remembered for many requests.
     """
-    return Harm.LIE if fault.is_seen_in_batches and BATCH_REFUSED in others else fault.harm
+    return Harm.LIE if fault.is_seen_in_batches and any(o in others for o in REFUSALS_OF_BATCHES) else fault.harm
 
 
 __all__ = ["FAULTS", "End", "Exchange", "Fault", "Harm", "Injector", "Sent", "harm_beside"]

@@ -88,7 +88,7 @@ def drops_what_nobody_was_asked_for() -> None:
     )
 
 
-@defect(Stage.SETTLE, has_quick_looks, faults=("two workers", "a worker stands still"))
+@defect(Stage.SETTLE, has_quick_looks, faults=("two workers", "a worker stands still", "reorg past finality"))
 def ignores_who_else_moved_the_cursor() -> None:
     """The fence of a chain's row is not looked at: what another worker wrote is written over."""
     edit(
