@@ -121,7 +121,7 @@ def moves_money(t: Row) -> bool:
 
 def _is_booked_anew(before: Row | None, t: Row) -> bool:
     was_final = before is not None and before.status == "final"
-    return was_final != (t.status == "final")
+    return bool(was_final != (t.status == "final"))
 
 
 def _i4(subject: str, detail: str) -> Violation:

@@ -13,7 +13,9 @@ import selectors
 from collections.abc import Callable
 from contextvars import Context
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVarTuple, Unpack, cast
+
+_Ts = TypeVarTuple("_Ts")
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 """When every world begins."""
@@ -53,15 +55,15 @@ class _Future(_Numbered, asyncio.Future[Any]):
 class _Timer(asyncio.TimerHandle):
     """Of timers due at the same moment the one set first comes first; a heap by itself promises no order."""
 
-    __slots__ = ("_number",)
+    __slots__ = ("_order",)
 
-    def __init__(self, number: int, *args: Any) -> None:
-        self._number = number
-        super().__init__(*args)
+    def __init__(self, number: int, when: float, *args: Any) -> None:
+        self._order = (when, number)
+        super().__init__(when, *args)
 
     def __lt__(self, other: object) -> bool:
         assert isinstance(other, _Timer)
-        return (self._when, self._number) < (other._when, other._number)
+        return self._order < other._order
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -73,20 +75,26 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         _Numbered._next = 0
         super().__init__(_JumpingSelector(self))
         self.set_task_factory(lambda loop, coro, **how: _Task(coro, loop=loop, **how))
+        # asyncio's nanosecond is less than a float holds after half a year: a timer that is due would never go off
+        self._clock_resolution = RESOLUTION_S
 
     def create_future(self) -> asyncio.Future[Any]:
         return _Future(loop=self)
 
     def call_at(
-        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+        self,
+        when: float,
+        callback: Callable[[Unpack[_Ts]], object],
+        *args: *_Ts,
+        context: Context | None = None,
     ) -> asyncio.TimerHandle:
+        """As asyncio's own, with timers of ours."""
         self._timers += 1
-        timer = _Timer(self._timers, when, callback, args, self, context)
-        heapq.heappush(self._scheduled, timer)
+        timer: Any = _Timer(self._timers, when, callback, args, self, context)
+        own: Any = self
+        heapq.heappush(own._scheduled, timer)
         timer._scheduled = True
-        return timer
-        # asyncio's nanosecond is less than a float holds after half a year: a timer that is due would never go off
-        self._clock_resolution = RESOLUTION_S
+        return cast(asyncio.TimerHandle, timer)
 
     def time(self) -> float:
         return self._virtual_s

@@ -68,6 +68,7 @@ class ChainDriver:
         self._stalled_until_s: float | None = None
         self._pending: list[_Pending] = []
         self._blocks_left: int | None = None
+        self._raise_final()
 
     @property
     def name(self) -> str:

@@ -114,7 +114,8 @@ class SimulatedConnector(BoundedConnector):
         *args: Any,  # as TCPConnector's own: the protocol's factory
         addr_infos: list[aiohttp.AddrInfoType],
         req: aiohttp.ClientRequest,
-        client_error: type[aiohttp.ClientConnectorError] = aiohttp.ClientConnectorError,
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - as TCPConnector's own
+        client_error: type[Exception] = aiohttp.ClientConnectorError,
         **kwargs: Any,
     ) -> tuple[asyncio.Transport, ResponseHandler]:
         """Where TCPConnector opens a socket. Tries the first address; the caller goes on to the next."""

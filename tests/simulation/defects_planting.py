@@ -20,7 +20,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from types import FunctionType, ModuleType
+from types import FunctionType
 
 from tests.simulation.defects_needs import Need
 
@@ -121,7 +121,7 @@ def put(place: str, value: object) -> None:
 def _everywhere(held: object, instead: object) -> None:
     """In the modules that imported it by its name."""
     for name, module in list(sys.modules.items()):
-        if isinstance(module, ModuleType) and name.startswith(PROGRAM) and not name.startswith(SOUND):
+        if name.startswith(PROGRAM) and not name.startswith(SOUND):
             for each, value in list(vars(module).items()):
                 if value is held:
                     _set(module, each, instead)

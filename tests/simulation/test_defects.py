@@ -13,7 +13,7 @@ import pytest
 from tests.simulation.defects import STEPS, Found, look_for, simplest_first
 from tests.simulation.defects_planting import DEFECTS, take_back
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 WORLDS = 3
 """At most so many are tried: plans may be drawn otherwise one day, and then another world shows it first."""

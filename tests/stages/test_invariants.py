@@ -79,9 +79,8 @@ async def found_in(
     return await check(db, readers, policy=policy, is_quiescent=is_quiescent)
 
 
-
 async def test_check__an_endpoint_disabled_for_a_while__is_owed_nothing_of_that_while(db: Database) -> None:
-    """Found by the simulation: it answered 410, an operator enabled it, and `reconcile` called for what it had missed."""
+    """Found by the simulation: it answered 410, an operator enabled it, `reconcile` called for what it had missed."""
     world = await shop(db)
     async with db.write() as conn:
         await webhooks.disable_endpoint(conn, EndpointId("whe_1"), world.clock.now(), reason="410")
