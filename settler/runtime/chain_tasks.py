@@ -32,10 +32,6 @@ UNAWAITED_POLLS = 4
 the first
 reading missed would show later by that much.
 """
-ANNOUNCED_PAUSE_S = 600.0
-"""Between two looks at what tokens announced while nobody pays; before a payment settles it is read anyhow. Two calls
-each time, and never so many blocks behind that a payment waits for reading them.
-"""
 REFUSED_PAUSE_S = 10.0
 """Between two tries to open a chain that is not as configured: a person has to act first."""
 
@@ -50,6 +46,7 @@ class ChainParts:
     """Set by pushed heads; ends a pause of the first reading."""
     head_wakers: Sequence[HeadWaker]
     poll_interval_s: float
+    announced_every_s: float
     db: Database
     clock: Clock
     judgement: Judgement
@@ -141,7 +138,7 @@ async def run_chain(parts: ChainParts, stop: asyncio.Event) -> None:
     announced = Announced(chain=parts.setup, pool=parts.pool, db=parts.db, clock=parts.clock)
 
     async def announced_pause() -> float:
-        return ANNOUNCED_PAUSE_S
+        return parts.announced_every_s
 
     for stage in ("watch", "settle"):
         parts.health.expect_loop(f"{stage}:{parts.setup.name}")

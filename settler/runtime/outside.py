@@ -20,7 +20,7 @@ class ClosableSender(WebhookSender, Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cadence:
-    """How often the loops that belong to no chain tick, in seconds."""
+    """How often the loops tick whose pace is not a chain's poll, in seconds."""
 
     expire_s: float = 2.0
     dispatch_s: float = 0.5
@@ -30,6 +30,9 @@ class Cadence:
     note_s: float = 60.0
     """How fresh "last used" of an API key is."""
     tidy_s: float = 600.0
+    announced_s: float = 600.0
+    """Between two looks at what tokens announced while nobody pays; before a payment settles it is read anyhow. Two
+    calls each time, and never so many blocks behind that a payment waits for reading them."""
 
 
 def _sender(clock: Clock, *, allow_private: bool) -> ClosableSender:

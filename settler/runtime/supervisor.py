@@ -255,6 +255,7 @@ async def _chain_parts(process: _Process) -> AsyncIterator[dict[str, ChainParts]
                 head_seen=wake,
                 head_wakers=head_wakers(chain, wake),
                 poll_interval_s=chain.poll_interval_s,
+                announced_every_s=process.outside.cadence.announced_s,
                 db=process.db,
                 clock=process.clock,
                 judgement=judgement,

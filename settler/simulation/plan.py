@@ -80,7 +80,7 @@ SHAPES = (
     ("anvil", 31337, 5.0, 20),
     ("slow", 909090, 60.0, 6),
 )
-TEMPOS = ((2.0, 8.0), (15.0, 60.0), (200.0, 900.0), (200.0, 900.0), (1_800.0, 5_400.0))
+TEMPOS = ((2.0, 8.0), (15.0, 60.0), (200.0, 900.0), (1_800.0, 5_400.0), (1_800.0, 5_400.0))
 """Seconds between two looks at the head: the slower, the more of a chain's time goes by for the same work."""
 MOST_BLOCKS_A_POLL = 500
 TROUBLE_RATES = (0.1, 0.3, 0.5)
@@ -121,6 +121,7 @@ def draw(seed: int, steps: int = STEPS, *, only: Collection[str] = ()) -> Plan:
             place_s=max(5.0, poll_s * 2),
             note_s=max(60.0, poll_s * 20),
             tidy_s=max(600.0, poll_s * 20),
+            announced_s=max(600.0, poll_s * 4),
         ),
         late=r.choice(("accept", "hold")),
         tolerance_bps=r.choice((0, 0, 50)),

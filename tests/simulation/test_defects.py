@@ -19,10 +19,8 @@ WORLDS = 3
 """At most so many are tried: plans may be drawn otherwise one day, and then another world shows it first."""
 QUICK = {
     "overlooks payments below the head": "I1",
-    "needs no second reading": "I3",
-    "is final one block early": "I7",
     "tells at every look": "I6",
-    "compares hashes alone": "I1",
+    "is final one block early": "I7",
 }
 """Defects, and the invariant that tells of each first."""
 

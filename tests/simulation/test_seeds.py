@@ -51,7 +51,13 @@ class Found:
     story: str
 
 
-FOUND: tuple[Found, ...] = ()
+FOUND: tuple[Found, ...] = (
+    Found(
+        seed=5_000_007,
+        steps=4,
+        story="The world did not know what was final before its first block: settling at once passed for a violation.",
+    ),
+)
 
 
 def lived(seed: int, steps: int, only: Sequence[str] = ()) -> Verdict:
