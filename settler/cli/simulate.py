@@ -47,6 +47,10 @@ Kinds = Annotated[
     list[str] | None,
     typer.Option("--fault", help="Only this kind of fault, often. May be given several times.", metavar="KIND"),
 ]
+Slow = Annotated[
+    bool,
+    typer.Option("--slow", help="Only worlds whose looks are half an hour apart or more: years for little work."),
+]
 Stops = Annotated[bool, typer.Option("--until-broken", help="Stop at the first world in which something broke.")]
 
 
@@ -56,6 +60,7 @@ def simulate(
     steps: Steps = None,
     jobs: Jobs = 1,
     fault: Kinds = None,
+    slow: Slow = False,
     database: OnDatabase = None,
     until_broken: Stops = False,
     as_json: AsJson = False,
@@ -66,8 +71,9 @@ def simulate(
     plays it again. Ctrl-C ends it with the report so far.
     """
     from concurrent.futures.process import BrokenProcessPool
+    from itertools import count, islice
 
-    from settler.simulation.plan import ALL_FAULTS, STEPS
+    from settler.simulation.plan import ALL_FAULTS, STEPS, slow_ones
     from settler.simulation.run import run
 
     only = fault or []
@@ -84,7 +90,7 @@ def simulate(
 
         try:
             report = run(
-                range(first, first + seeds),
+                islice(slow_ones(first) if slow else count(first), seeds),
                 STEPS if steps is None else steps,
                 only=only,
                 jobs=jobs,

@@ -6,8 +6,9 @@ which everything fails at once never gets far enough to fail interestingly.
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from chains.faults import FAULTS, Harm, harm_beside
@@ -82,6 +83,7 @@ SHAPES = (
 )
 TEMPOS = ((2.0, 8.0), (15.0, 60.0), (200.0, 900.0), (1_800.0, 5_400.0), (1_800.0, 5_400.0))
 """Seconds between two looks at the head: the slower, the more of a chain's time goes by for the same work."""
+SLOW_S = 1_800.0
 MOST_BLOCKS_A_POLL = 500
 TROUBLE_RATES = (0.1, 0.3, 0.5)
 TROUBLE_RATE_OF_SOME = 0.9
@@ -131,6 +133,11 @@ def draw(seed: int, steps: int = STEPS, *, only: Collection[str] = ()) -> Plan:
         receivers=r.choice((0, 1, 1, 2, 3)),
         trouble_rate=TROUBLE_RATE_OF_SOME if only else r.choice(TROUBLE_RATES),
     )
+
+
+def slow_ones(first: int) -> Iterator[int]:
+    """The seeds from `first` on whose looks are `SLOW_S` apart or more."""
+    return (seed for seed in itertools.count(first) if draw(seed).chains[0].poll_s >= SLOW_S)
 
 
 _MATCHES: Sequence[Sequence[Match]] = (

@@ -14,9 +14,10 @@ import asyncio
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
+from multiprocessing.pool import Pool
 
 from settler.simulation.clock import VirtualLoop
 from settler.simulation.life import Dead
@@ -120,10 +121,10 @@ def _found(name: str, seeds: Sequence[int], steps: int) -> Found:
     """As `look_for`, by a world in which the sound program has nothing wrong."""
     tried = 0
     while True:
-        with _processes() as pool:
-            found = pool.submit(look_for, name, seeds[tried:], steps).result()
+        with processes(1) as pool:
+            found = pool.apply(look_for, (name, seeds[tried:], steps))
             found = replace(found, tried=tried + found.tried)
-            if found.seed is None or pool.submit(look_for, name, [found.seed], steps, False).result().seed is None:
+            if found.seed is None or pool.apply(look_for, (name, [found.seed], steps, False)).seed is None:
                 return found
         tried = found.tried
 
@@ -141,9 +142,9 @@ def _say(text: str) -> None:
     sys.stdout.flush()
 
 
-def _processes() -> ProcessPoolExecutor:
-    """One at a time, each for one task: it is damaged after that."""
-    return ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1)
+def processes(count: int) -> Pool:
+    """So many at once, each for one task: it is damaged after that. Tasks are to be handed out one by one."""
+    return get_context("spawn").Pool(count, maxtasksperchild=1)
 
 
 def main() -> None:
