@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields
 
 from sqlalchemy import literal, select
@@ -19,15 +20,23 @@ _ONE = select(literal(1))
 class Looker:
     """Of one store. `commits` counts what processes committed."""
 
-    def __init__(self, store: SimStore) -> None:
+    def __init__(self, store: SimStore, *, on_settled: Callable[[str, int], None]) -> None:
+        """`on_settled`: told, right after each commit that touched a chain's row, its name and how far it is settled:
+        a cursor that went back may be where it was again before the next look.
+        """
         self._store = store
         self._written: set[str] = set(_TABLES)
+        self._on_settled = on_settled
         self.commits = 0
         store.on_commit = self._committed
 
     def _committed(self, _life: Life, tables: tuple[str, ...], _statements: int) -> None:
         self.commits += 1
         self._written.update(tables)
+        if "chains" in tables:
+            for row in self._store.peek(schema.chains):
+                if row["settled_number"] is not None:
+                    self._on_settled(row["name"], row["settled_number"])
 
     async def changed(self) -> Rows:
         """All rows of tables written since the last look; none while somebody stands still within a transaction: then

@@ -25,6 +25,7 @@ from settler.storage import invoices, invoicing
 HABITS = (
     "exact",
     "in parts",
+    "at the last moment",
     "late",
     "very late",
     "twice",
@@ -169,6 +170,8 @@ class People:
                 parts = [first, amount - first] if amount > first else [first]
                 for part in parts:
                     self._send(invoice, option, [part], r.uniform(0.02, 0.8) * left_s)
+            case "at the last moment":
+                self._send(invoice, option, [amount], r.uniform(0.9, 1.02) * left_s)
             case "late":
                 late = left_s + r.uniform(0.0, 0.9) * self._customs.monitoring_s
                 self._send(invoice, option, [amount], late)

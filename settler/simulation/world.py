@@ -26,6 +26,7 @@ from chains.simulated_node import SimulatedNode
 from chains.spans import WindowedReader
 from settler.domain.delivery import Endpoint, EndpointId
 from settler.domain.ids import ENTROPY_BYTES, make_id
+from settler.domain.invariants import Invariant, Violation
 from settler.runtime.outside import Outside
 from settler.runtime.setups import judgement_of
 from settler.simulation.checks import Checker
@@ -125,7 +126,8 @@ class World:
         self._workers: list[Worker] = []
         self._keepers: list[asyncio.Task[None]] = []
         self._checker = Checker(self.truth)
-        self._looker = Looker(store)
+        self._looker = Looker(store, on_settled=self._settled)
+        self._settled_to: dict[str, int] = {}
 
     @classmethod
     async def of(cls, plan: Plan, *, database: str | None = None) -> World:
@@ -331,8 +333,18 @@ class World:
             self._verdict.violations += found
             raise _Enough
 
+    def _settled(self, chain: str, number: int) -> None:
+        """I7 at every commit: settled blocks stay settled, unless the chain itself took them back."""
+        before = self._settled_to.get(chain, number)
+        self._settled_to[chain] = number
+        if number < before and not self.truth.chains[chain].violations:
+            detail = f"was settled up to block {before}, and is up to {number} now"
+            self._verdict.violations.append(Violation(invariant=Invariant.I7, subject=chain, detail=detail))
+
     def _know(self) -> None:
         """Brings the truth up to now."""
+        if self._verdict.violations:
+            raise _Enough
         self.truth.now = self._desk.now()
         for id_, receiver in self._shops.items():
             if receiver.answered[410]:

@@ -161,6 +161,11 @@ class Seen:
         return [t.at_s - self.invoice.expires_at.timestamp() for t in self.transfers]
 
     @property
+    def given_s(self) -> float:
+        """Seconds there were to pay."""
+        return (self.invoice.expires_at - self.invoice.created_at).total_seconds()
+
+    @property
     def is_in_time(self) -> bool:
         return all(after_s < 0 for after_s in self.after_s)
 
@@ -168,6 +173,7 @@ class Seen:
 SEEN: dict[str, Callable[[Seen], bool]] = {
     "exact": lambda s: s.amounts == [s.asked] and s.is_in_time,
     "in parts": lambda s: len(s.amounts) == 2 and sum(s.amounts) == s.asked and s.is_in_time,
+    "at the last moment": lambda s: s.amounts == [s.asked] and abs(s.after_s[0]) <= 0.15 * s.given_s,
     "late": lambda s: s.amounts == [s.asked] and 0 <= s.after_s[0] <= MONITORED_S,
     "very late": lambda s: s.amounts == [s.asked] and s.after_s[0] > MONITORED_S,
     "twice": lambda s: s.amounts == [s.asked] * 2 and len({t.tx_hash for t in s.transfers}) == 2,
