@@ -21,7 +21,7 @@ from chains.faults.refusals import REFUSALS
 from chains.faults.sending import SENDING
 
 FAULTS: Mapping[str, Fault] = {fault.name: fault for fault in (*SENDING, *REFUSALS, *HEADS, *LOG_FAULTS)}
-REFUSALS_OF_BATCHES = ("batch refused", "error in HTTP 200", "5xx", "refusal: fatal", "refusal: method unsupported")
+REFUSALS_OF_BATCHES = ("batch refused", "error in HTTP 200", "refusal: fatal", "refusal: method unsupported")
 """A lasting error in the place of a whole batch is taken for a refusal of batches."""
 
 

@@ -71,7 +71,7 @@ def simulate(
     plays it again. Ctrl-C ends it with the report so far.
     """
     from concurrent.futures.process import BrokenProcessPool
-    from itertools import count, islice
+    from itertools import islice
 
     from settler.simulation.plan import ALL_FAULTS, STEPS, slow_ones
     from settler.simulation.run import run
@@ -90,7 +90,7 @@ def simulate(
 
         try:
             report = run(
-                islice(slow_ones(first) if slow else count(first), seeds),
+                islice(slow_ones(first), seeds) if slow else range(first, first + seeds),
                 STEPS if steps is None else steps,
                 only=only,
                 jobs=jobs,

@@ -137,6 +137,12 @@ async def test_end_after__mines_that_many_and_forgets_what_waits() -> None:
 
 
 @virtual
+async def test_final_height__before_the_first_block__is_known() -> None:
+    """A world took it for 0 until then, and a daemon that opened its chain sooner for one that settles too much."""
+    assert a_driver().truth.final_height == 17
+
+
+@virtual
 async def test_final_height__by_depth__follows_the_head() -> None:
     driver = a_driver()
     await asyncio.sleep(100)

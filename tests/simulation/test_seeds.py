@@ -51,13 +51,8 @@ class Found:
     story: str
 
 
-FOUND: tuple[Found, ...] = (
-    Found(
-        seed=5_000_007,
-        steps=4,
-        story="The world did not know what was final before its first block: settling at once passed for a violation.",
-    ),
-)
+FOUND: tuple[Found, ...] = ()
+"""A seed means the same world only as long as worlds are drawn alike: what a world finds gets an ordinary test too."""
 
 
 def lived(seed: int, steps: int, only: Sequence[str] = ()) -> Verdict:
