@@ -12,11 +12,12 @@ from web3 import AsyncWeb3
 from web3.providers.async_base import AsyncBaseProvider
 from web3.types import RPCEndpoint, RPCResponse
 
-from chains.errors import ChainError, Reverted
+from chains.errors import ChainError, NodeInconsistent, Reverted
 from chains.hex import to_hex
 from chains.rpc import RpcProvider
-from chains.wire import ANYTHING
+from chains.wire import ANYTHING, TEXT
 
+_CALL = "eth_call"
 _REVERT_CODE = 3
 """What geth and anvil answer for a revert; web3 turns it into `ContractLogicError`."""
 
@@ -33,10 +34,21 @@ class Web3Provider(AsyncBaseProvider):
 
     async def make_request(self, method: RPCEndpoint, params: Any) -> RPCResponse:
         try:
-            result = await self._provider.call(method, _plain(params), ANYTHING)
+            if method == _CALL:
+                result: object = self._checked(await self._provider.call(method, _plain(params), TEXT))
+            else:
+                result = await self._provider.call(method, _plain(params), ANYTHING)
         except Reverted as error:
             return _response({"error": {"code": _REVERT_CODE, "message": f"execution reverted: {error}"}})
         return _response({"result": result})
+
+    def _checked(self, answered: str) -> str:
+        """web3 takes an answer for hex without a look, and what it raises where it is none is no `ChainError`."""
+        try:
+            bytes.fromhex(answered.removeprefix("0x"))
+        except ValueError:
+            raise NodeInconsistent(f"{self._provider.name}: eth_call answered no 0x hex") from None
+        return answered
 
     async def is_connected(self, show_traceback: bool = False) -> bool:
         try:

@@ -49,7 +49,7 @@ Kinds = Annotated[
 ]
 Slow = Annotated[
     bool,
-    typer.Option("--slow", help="Only worlds whose looks are half an hour apart or more: years for little work."),
+    typer.Option("--slow", help="Only worlds whose looks are two hours apart or more: years for little work."),
 ]
 Stops = Annotated[bool, typer.Option("--until-broken", help="Stop at the first world in which something broke.")]
 

@@ -83,7 +83,7 @@ SHAPES = (
 )
 TEMPOS = ((2.0, 8.0), (15.0, 60.0), (200.0, 900.0), (1_800.0, 5_400.0), (3_600.0, 21_600.0))
 """Seconds between two looks at the head: the slower, the more of a chain's time goes by for the same work."""
-SLOW_S = 1_800.0
+SLOW_S = 7_200.0
 MOST_BLOCKS_A_POLL = 1_000
 TROUBLE_RATES = (0.1, 0.3, 0.5)
 TROUBLE_RATE_OF_SOME = 0.9

@@ -552,6 +552,17 @@ async def test_token_facts__node_that_fails__is_no_fact(
         await reader.token_facts(Address(TOKEN))
 
 
+@pytest.mark.parametrize("nonsense", [None, 7, ["0x"], "yes", "0xabc"])
+async def test_token_facts__answer_that_is_no_hex__is_the_nodes_failure(
+    node: ScriptedNode, reader: EvmReader, nonsense: object
+) -> None:
+    """A node that answered null while the chain was opened passed for a bug of ours (found by the simulation)."""
+    node.methods["eth_getCode"] = "0x60"
+    node.methods["eth_call"] = nonsense
+    with pytest.raises(ChainError):
+        await reader.token_facts(Address(TOKEN))
+
+
 async def test_token_facts__calls__are_counted_like_all_others(
     node: ScriptedNode, reader: EvmReader, observed: Observed
 ) -> None:
