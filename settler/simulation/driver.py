@@ -88,6 +88,7 @@ class ChainDriver:
             self._mine_until(self._stalled_until_s)
             self.chain.hold_finality(False)
             self._stalled_until_s = None
+            self._raise_final()  # also where no block comes that would
         if self._halted_until_s is not None:
             if now_s < self._halted_until_s:
                 return

@@ -166,6 +166,20 @@ async def test_stall__holds_the_tag__and_lets_it_catch_up() -> None:
 
 
 @virtual
+async def test_stall__that_ends_while_no_blocks_come__lets_the_tag_catch_up() -> None:
+    """A world went on with the final height of before, and took a daemon that settled up to the tag for one that does
+    so too early.
+    """
+    driver = a_driver(TAGGED)
+    driver.stall(60)
+    await asyncio.sleep(50)
+    driver.halt(1_000)
+    await asyncio.sleep(100)
+    driver.catch_up()
+    assert driver.truth.final_height == driver.chain.height_of(Tag.FINALIZED) == driver.chain.height - 5
+
+
+@virtual
 async def test_stall__where_no_tag_decides__does_not_strike() -> None:
     driver = a_driver(DEPTH_3)
     driver.stall(95)
