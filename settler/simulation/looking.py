@@ -18,7 +18,7 @@ _ONE = select(literal(1))
 
 
 class Looker:
-    """Of one store. `commits` counts what processes committed."""
+    """Of one store."""
 
     def __init__(self, store: SimStore, *, on_settled: Callable[[str, int], None]) -> None:
         """`on_settled`: told, right after each commit that touched a chain's row, its name and how far it is settled:
@@ -27,11 +27,9 @@ class Looker:
         self._store = store
         self._written: set[str] = set(_TABLES)
         self._on_settled = on_settled
-        self.commits = 0
         store.on_commit = self._committed
 
     def _committed(self, _life: Life, tables: tuple[str, ...], _statements: int) -> None:
-        self.commits += 1
         self._written.update(tables)
         if "chains" in tables:
             for row in self._store.peek(schema.chains):

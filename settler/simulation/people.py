@@ -164,46 +164,46 @@ class People:
         soon = r.uniform(0.02, 0.7) * left_s
         match habit:
             case "exact":
-                self._send(invoice, option, [amount], soon)
+                self._send(option, [amount], soon)
             case "in parts":
                 first = r.randrange(1, amount) if amount > 1 else amount
                 parts = [first, amount - first] if amount > first else [first]
                 for part in parts:
-                    self._send(invoice, option, [part], r.uniform(0.02, 0.8) * left_s)
+                    self._send(option, [part], r.uniform(0.02, 0.8) * left_s)
             case "at the last moment":
-                self._send(invoice, option, [amount], r.uniform(0.9, 1.02) * left_s)
+                self._send(option, [amount], r.uniform(0.9, 1.02) * left_s)
             case "late":
                 late = left_s + r.uniform(0.0, 0.9) * self._customs.monitoring_s
-                self._send(invoice, option, [amount], late)
+                self._send(option, [amount], late)
             case "very late":
                 late = left_s + self._customs.monitoring_s + r.uniform(60, 7200)
-                self._send(invoice, option, [amount], late)
+                self._send(option, [amount], late)
             case "twice":
-                self._send(invoice, option, [amount], soon)
-                self._send(invoice, option, [amount], r.uniform(0.02, 1.2) * left_s)
+                self._send(option, [amount], soon)
+                self._send(option, [amount], r.uniform(0.02, 1.2) * left_s)
             case "twice in one transaction":
-                self._send(invoice, option, [amount, amount], soon)
+                self._send(option, [amount, amount], soon)
             case "too much":
-                self._send(invoice, option, [amount + r.randrange(1, amount + 1)], soon)
+                self._send(option, [amount + r.randrange(1, amount + 1)], soon)
             case "too little":
-                self._send(invoice, option, [r.randrange(1, amount)] if amount > 1 else [], soon)
+                self._send(option, [r.randrange(1, amount)] if amount > 1 else [], soon)
             case "one unit and the rest":
-                self._send(invoice, option, [1], soon)
+                self._send(option, [1], soon)
                 if amount > 1:
-                    self._send(invoice, option, [amount - 1], r.uniform(0.02, 1.5) * left_s)
+                    self._send(option, [amount - 1], r.uniform(0.02, 1.5) * left_s)
             case "zero value":
-                self._send(invoice, option, [0], soon)
-                self._send(invoice, option, [amount], r.uniform(0.02, 0.7) * left_s)
+                self._send(option, [0], soon)
+                self._send(option, [amount], r.uniform(0.02, 0.7) * left_s)
             case "another token":
                 self._elsewhere(invoice, option, soon, same_chain=True)
             case "another chain":
                 self._elsewhere(invoice, option, soon, same_chain=False)
             case "worthless token":
-                self._send(invoice, option, [amount], soon, token=WORTHLESS)
+                self._send(option, [amount], soon, token=WORTHLESS)
             case "in a batch with others":
                 self._send_batch(invoice, option, soon)
             case "by a relayer":
-                self._send(invoice, option, [amount], soon, authorized=True)
+                self._send(option, [amount], soon, authorized=True)
             case "never":
                 pass
             case _:
@@ -211,7 +211,6 @@ class People:
 
     def _send(
         self,
-        invoice: Invoice,
         option: Option,
         amounts: Sequence[int],
         after_s: float,
@@ -253,7 +252,7 @@ class People:
             if (name, symbol) not in asked and (name == option.chain) is same_chain
         ]
         if not others:
-            self._send(invoice, option, [option.amount_base], after_s)
+            self._send(option, [option.amount_base], after_s)
             return
         name, token = self._random.choice(others)
         amount = _rescaled(option.amount_base, option.decimals, token)

@@ -65,7 +65,6 @@ class Plan:
     tolerance_bps: int
     faults: Mapping[str, float]
     """Those of this world; how likely each strikes when it may."""
-    habits: Sequence[str]
     decisions: Sequence[str]
     receivers: int
     trouble_rate: float
@@ -128,7 +127,6 @@ def draw(seed: int, steps: int = STEPS, *, only: Collection[str] = ()) -> Plan:
         late=r.choice(("accept", "hold")),
         tolerance_bps=r.choice((0, 0, 50)),
         faults=_faults(r, only),
-        habits=sorted(habits),
         decisions=sorted(r.sample(DECISIONS, r.randint(2, len(DECISIONS)))),
         receivers=r.choice((0, 1, 1, 2, 3)),
         trouble_rate=TROUBLE_RATE_OF_SOME if only else r.choice(TROUBLE_RATES),

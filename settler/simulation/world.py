@@ -104,7 +104,6 @@ class World:
         self._verdict = Verdict(seed=plan.seed, steps=plan.steps, chains=len(plan.chains))
         self._begun_s = self._loop.time()
         self._chains: dict[str, _ChainHere] = {}
-        self._episodes = 0
         self._is_over = False
         for chain in plan.chains:
             self._chains[chain.name] = self._chain(chain)
@@ -420,9 +419,7 @@ class World:
             case "restart":
                 worker.ask_to_stop()
             case "a worker stands still":
-                life = worker.life
-                life.freeze()
-                self._later(for_s, life.thaw)
+                self._hold_still(worker, for_s)
             case "clock jump":
                 clock = self._clocks[worker.name]
                 clock.skew_s = r.choice((-86_400.0, -3_600.0, -5.0, 5.0, 3_600.0, 86_400.0))
@@ -433,12 +430,16 @@ class World:
             case "lost lease":  # it stands still, another one takes over, and it wakes up in the middle of something
                 if not self._hire_second(2 * for_s):
                     return
-                life = worker.life
-                life.freeze()
-                self._later(for_s, life.thaw)
+                self._hold_still(worker, for_s)
             case _:
                 raise AssertionError(f"unknown fault {name}")
         self._struck[name] += 1
+
+    def _hold_still(self, worker: Worker, for_s: float) -> None:
+        """The process that runs now; the worker may have another one by the time it wakes."""
+        life = worker.life
+        life.freeze()
+        self._later(for_s, life.thaw)
 
     def _hire_second(self, for_s: float) -> bool:
         if sum(w.is_wanted for w in self._workers) > 1:
