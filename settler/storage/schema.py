@@ -692,6 +692,46 @@ operator_actions = Table(
     Index("ix_operator_actions_object", "object_id"),
 )
 
+leases = Table(
+    "leases",
+    metadata,
+    Column("chain_id", BigInteger, nullable=False, autoincrement=False),
+    # the worker that leads the chain; none: it was given back
+    Column("holder", Text),
+    # counts leaders: a transaction of an older one finds a newer number here and is refused
+    Column("fencing", BigInteger, nullable=False),
+    # counts signs of life of this leader: whoever sees it stand still long enough takes over, whatever clocks say
+    Column("renewals", BigInteger, nullable=False),
+    # by the worker's own clock, for people to read
+    Column("since", UtcDateTime, nullable=False),
+    Column("renewed_at", UtcDateTime, nullable=False),
+    # no reference to chains: a chain is led before it is opened for the first time
+    PrimaryKeyConstraint("chain_id"),
+)
+
+reconciliations = Table(
+    "reconciliations",
+    metadata,
+    Column("chain_id", BigInteger, nullable=False),
+    # the newest run only: its range, inclusive
+    Column("first_number", BigInteger, nullable=False),
+    Column("last_number", BigInteger, nullable=False),
+    Column("breaks", Integer, nullable=False),
+    Column("finished_at", UtcDateTime, nullable=False),
+    PrimaryKeyConstraint("chain_id"),
+    ForeignKeyConstraint(["chain_id"], ["chains.chain_id"]),
+)
+
+relays = Table(
+    "relays",
+    metadata,
+    Column("name", Text, nullable=False),
+    # up to here the feed was handed on, and confirmed
+    Column("position", BigInteger, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    PrimaryKeyConstraint("name"),
+)
+
 APPEND_ONLY = (
     settlements,
     settlement_lines,

@@ -18,7 +18,7 @@ from settler.storage.errors import SchemaTooNew
 from tests.storage import samples
 from tests.support.db import BOTH
 
-HEAD = "0001"
+HEAD = "0002"
 
 
 async def test_migrations__all__leave_nothing_to_generate(db: Database) -> None:
@@ -102,14 +102,14 @@ async def test_state__older_revision__is_behind(db: Database, tmp_path: Path, mo
         copy = scripts / file.relative_to(Path(migrate.__file__).parent / "migrations")
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_text(file.read_text())
-    (scripts / "versions" / "0002_next.py").write_text(
-        f"from alembic import op\nrevision = '0002'\ndown_revision = '{HEAD}'\n"
+    (scripts / "versions" / "0003_next.py").write_text(
+        f"from alembic import op\nrevision = '0003'\ndown_revision = '{HEAD}'\n"
         "def upgrade() -> None:\n    op.execute('CREATE TABLE later (id INTEGER)')\n"
     )
     monkeypatch.setattr(migrate, "_SCRIPTS", scripts)
-    assert await migrate.state(db) == migrate.Behind(revision=HEAD, head="0002")
+    assert await migrate.state(db) == migrate.Behind(revision=HEAD, head="0003")
     await migrate.upgrade_open(db)
-    assert await migrate.state(db) == migrate.Current(revision="0002")
+    assert await migrate.state(db) == migrate.Current(revision="0003")
 
 
 async def test_upgrade__failing_half_way__leaves_nothing(empty_db_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
