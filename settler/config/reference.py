@@ -46,6 +46,7 @@ EXAMPLES: dict[str, str] = {
     "policy.depeg_floor": '"0.985"',
     "webhooks.allow_private_addresses": "false",
     "runtime.drain_timeout_s": "10",
+    "runtime.worker": '"settler-a"',
     "runtime.log_format": '"json"',
     "runtime.log_level": '"info"',
     "telemetry.otlp_endpoint": '"http://127.0.0.1:4318"',

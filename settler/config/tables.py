@@ -5,6 +5,7 @@ chain tables therefore have no required fields here."""
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -30,6 +31,7 @@ from settler.config.values import (
     parse_tiers,
     parse_tolerance,
     parse_web_site,
+    parse_worker,
     price_units,
     tolerance_units,
 )
@@ -237,10 +239,19 @@ class RuntimeSettings(_Table):
     """Seconds a stop waits for ticks and requests under way before they are cancelled. 10: below the 30 that
     container schedulers allow; a cancelled tick is only read again.
     """
+    worker: Annotated[str | None, AfterValidator(parse_worker)] = None
+    """This process's name among the workers of one database, each of which needs another: it stands in the lease of
+    each chain the worker leads, and a worker that starts has the chains back at once that it led under that name. Up to
+    64 of A-Z a-z 0-9 . _ -. Default: the host's name, which tells containers and pods apart.
+    """
     log_format: Literal["auto", "json", "console"] = "auto"
     """`auto`: readable on a terminal, JSON lines elsewhere."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least that is logged. `info`: ticks in which something happened; `debug`: every tick."""
+
+    @property
+    def worker_name(self) -> str:
+        return self.worker if self.worker is not None else socket.gethostname()
 
 
 class TelemetrySettings(_Table):

@@ -119,6 +119,12 @@ def parse_service_name(value: str) -> str:
     return value
 
 
+def parse_worker(value: str | None) -> str | None:
+    if value is not None and re.fullmatch(r"[A-Za-z0-9._-]{1,64}", value) is None:
+        raise ValueError(f"{shown(value)} is no name of a worker; give up to 64 of A-Z a-z 0-9 . _ -")
+    return value
+
+
 def parse_database_url(value: SecretStr) -> SecretStr:
     """As the storage reads it; the message shows no more than its scheme."""
     from settler.storage.errors import InvalidDatabaseUrl

@@ -12,8 +12,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 
 RPC_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 """Up to the time-out of one attempt."""
-LATENCY_BUCKETS_S = (0.25, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 900, 1_800, 3_600, 7_200)
-"""From one block of a fast chain to the finality of a slow one."""
+LATENCY_BUCKETS_S = (0.25, 0.5, 1, 2, 4, 6, 10, 24, 30, 60, 120, 300, 900, 1_800, 3_600, 7_200)
+"""From one block of a fast chain to the finality of a slow one. 2, 4, 6, 10 and 24 are two blocks of the chains we
+know, 30 is what a settlement may take: the objectives in deploy/prometheus read these very bounds.
+"""
 DEPTH_BUCKETS = (1, 2, 3, 5, 10, 20, 50, 100, 500)
 """Blocks. One or two are daily life; Polygon has had 157."""
 
@@ -48,6 +50,27 @@ class Instruments:
         self.head_age = self._gauge("settler_head_age_seconds", "Now minus time of the head.", "chain")
         self.finality_lag = self._gauge(
             "settler_finality_lag_seconds", "Time of the head minus time of the final block.", "chain"
+        )
+        self.halted = self._gauge(
+            "settler_chain_halted", "1 while nothing settles on the chain until an operator resumes it.", "chain"
+        )
+        self.usual_block = self._gauge(
+            "settler_usual_block_seconds", "Time from block to block that the chain is known for.", "chain"
+        )
+        self.usual_finality = self._gauge(
+            "settler_usual_finality_seconds",
+            "Longest usual time from a block to its finality by the chain's policy.",
+            "chain",
+        )
+        self.leader = self._gauge("settler_leader", "1 while this worker leads the chain.", "chain")
+        self.lease_fencing = self._gauge(
+            "settler_lease_fencing", "Fencing number of the chain's lease: grows by one with each leader.", "chain"
+        )
+        self.reconciliation_breaks = self._gauge(
+            "settler_reconciliation_breaks", "Breaks and violations the newest reconciliation found.", "chain"
+        )
+        self.reconciliation_age = self._gauge(
+            "settler_reconciliation_age_seconds", "Now minus the end of the newest reconciliation.", "chain"
         )
         self.reversals = self._counter("settler_reversals_total", "Settlements undone by the chain.", "chain")
         self.reorgs = self._counter("settler_reorgs_total", "Forks followed.", "chain")
@@ -96,17 +119,25 @@ class Instruments:
         self.invoices = self._gauge("settler_invoices", "Invoices, by status.", "status")
         self.oldest_unsettled = self._gauge(
             "settler_oldest_unsettled_seconds",
-            "Age of the oldest payment that waits for settlement.",
+            "Age of the oldest payment that waits for settlement, those on hold apart.",
             "chain",
         )
         self.unmatched = self._gauge(
             "settler_unmatched_transfers", "Transfers in suspense.", "chain", "token", "reason"
+        )
+        self.unmatched_amount = self._gauge(
+            "settler_unmatched_amount_base",
+            "Base units in suspense. A float: for alerts only, never for books.",
+            *("chain", "token"),
         )
         self.settlements = self._counter("settler_settlements_total", "Settlement lines written.", "chain", "token")
         self.settled_amount = self._counter(
             "settler_settled_amount_base_total",
             "Base units settled. A float: for rates only, never for books.",
             *("chain", "token"),
+        )
+        self.token_decimals = self._gauge(
+            "settler_token_decimals", "Decimals of a token, to show amounts in base units as tokens.", "chain", "token"
         )
         self.detection_latency = self._histogram(
             "settler_detection_latency_seconds", "From block time to recorded.", LATENCY_BUCKETS_S, "chain"

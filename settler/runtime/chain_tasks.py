@@ -1,10 +1,11 @@
-"""What runs for one chain: it is opened, then watched and settled, each in a loop of its own."""
+"""What runs for one chain while this worker leads it: it is opened, then watched and settled, each in a loop of its
+own."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chains.heads import HeadWaker
 from chains.pool import Pool
@@ -12,6 +13,7 @@ from settler.clock import Clock
 from settler.domain.errors import Conflict
 from settler.health import Health
 from settler.metrics import Metrics
+from settler.runtime.leading import Leading
 from settler.runtime.loop import Loop, Watcher
 from settler.runtime.loop import run as run_loop
 from settler.stages.announced import Announced
@@ -83,6 +85,24 @@ class Opening:
         return Progress(has_more=False, facts={"state": "open"})
 
 
+async def run_led(parts: ChainParts, leading: Leading, stop: asyncio.Event) -> None:
+    """Runs the chain whenever this worker leads it, until `stop` is set; gives it back then."""
+    name = parts.setup.name
+    while (led := await leading.next(name, stop)) is not None:
+        passing_on = asyncio.create_task(_set_after(stop, led.ended), name=f"stop:{name}")
+        try:
+            await run_chain(replace(parts, db=led.db), led.ended)
+        finally:
+            passing_on.cancel()
+            await asyncio.gather(passing_on, return_exceptions=True)
+        await leading.give_back(name)
+
+
+async def _set_after(first: asyncio.Event, then: asyncio.Event) -> None:
+    await first.wait()
+    then.set()
+
+
 async def run_chain(parts: ChainParts, stop: asyncio.Event) -> None:
     """Opens the chain and runs its two readings until `stop` is set. Raises nothing a node or a database could
     cause.
@@ -95,7 +115,7 @@ async def run_chain(parts: ChainParts, stop: asyncio.Event) -> None:
     await run_loop(_loop(parts, opening, "open", opening_pause, is_done=lambda: opening.is_open), stop)
     if stop.is_set():
         return
-    reporter = Reporter(parts.metrics, chain=parts.setup.name, tokens=parts.setup.tokens)
+    reporter = Reporter(parts.metrics, chain=parts.setup.name, tokens=parts.setup.tokens, tracer=parts.tracer)
     watch = Watch(
         chain=parts.setup,
         pool=parts.pool,
@@ -163,6 +183,8 @@ async def run_chain(parts: ChainParts, stop: asyncio.Event) -> None:
                 name=f"announced:{parts.setup.name}",
             )
     finally:
+        for stage in ("watch", "settle"):
+            parts.health.forget_loop(f"{stage}:{parts.setup.name}")
         for waker in wakers:
             waker.cancel()
         await asyncio.gather(*wakers, return_exceptions=True)

@@ -81,6 +81,8 @@ class Loop:
     on_facts: Callable[[Progress], None] | None = None
     is_done: Callable[[], bool] = bool
     """Asked after each tick; a loop that is done ends. The default never is."""
+    back_off_max_s: float = BACK_OFF_MAX_S
+    """The longest pause after failures."""
     tracer: Tracer = SILENT
     """Ticks that did something or failed are told to it."""
 
@@ -99,7 +101,7 @@ async def run(loop: Loop, stop: asyncio.Event) -> None:
             pause = 0.0 if progress.has_more else await _pause(loop)
         else:
             failures += 1
-            pause = _back_off_s(await _pause(loop), failures, loop.jitter())
+            pause = _back_off_s(await _pause(loop), failures, loop.jitter(), at_most_s=loop.back_off_max_s)
         await _sleep(loop, stop, pause, is_backing_off=error is not None)
 
 
@@ -180,8 +182,8 @@ _NEWS = frozenset(
 )
 
 
-def _back_off_s(pause_s: float, failures: int, drawn: float) -> float:
-    grown = min(BACK_OFF_MAX_S, max(pause_s, 0.1) * BACK_OFF_FACTOR ** min(failures - 1, 16))
+def _back_off_s(pause_s: float, failures: int, drawn: float, *, at_most_s: float) -> float:
+    grown = min(at_most_s, max(pause_s, 0.1) * BACK_OFF_FACTOR ** min(failures - 1, 16))
     return grown * (1 - BACK_OFF_JITTER * drawn)
 
 

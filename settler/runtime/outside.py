@@ -22,6 +22,10 @@ class ClosableSender(WebhookSender, Protocol):
 class Cadence:
     """How often the loops tick whose pace is not a chain's poll, in seconds."""
 
+    lease_s: float = 1.0
+    """Between two looks at who leads which chain; every other one renews, and a leader that nobody has seen renew over
+    eight is replaced (`settler.domain.leading`).
+    """
     expire_s: float = 2.0
     dispatch_s: float = 0.5
     gauges_s: float = 5.0

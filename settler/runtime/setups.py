@@ -6,8 +6,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 from datetime import timedelta
+from typing import assert_never
 
 from settler.config import ChainSettings, Settings
+from settler.domain.finality import ByTag, Depth
 from settler.runtime.providers import proof_profile
 from settler.stages.setup import ChainSetup, Judgement, PriceFeed
 
@@ -43,6 +45,19 @@ def tag_stuck_after_s(chain: ChainSettings) -> float:
     """Chain time by which a finality tag may trail the head before it counts as stuck."""
     slowest_s = chain.facts.typical_finality_s[1] if chain.facts is not None else 0.0
     return max(TAG_STUCK_AFTER_S, 4 * slowest_s)
+
+
+def usual_finality_s(chain: ChainSettings) -> float | None:
+    """The longest usual time from a block to its finality by the configured policy; `None`: the chain is not known."""
+    if chain.facts is None:
+        return None
+    match chain.finality:
+        case Depth(blocks=blocks):
+            return blocks * chain.facts.block_time_s
+        case ByTag(min_depth=min_depth):
+            return max(chain.facts.typical_finality_s[1], min_depth * chain.facts.block_time_s)
+        case _:
+            assert_never(chain.finality)
 
 
 def judgement_of(settings: Settings) -> Judgement:

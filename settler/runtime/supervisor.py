@@ -29,12 +29,13 @@ from settler.config import Settings
 from settler.health import MAX_TICK_SILENCE_S, Health
 from settler.logs import get_logger
 from settler.metrics import ChainCalls, Metrics
-from settler.runtime.chain_tasks import ChainParts, run_chain
-from settler.runtime.loop import Loop, Stage
+from settler.runtime.chain_tasks import ChainParts, run_led
+from settler.runtime.leading import Leading
+from settler.runtime.loop import BACK_OFF_MAX_S, Loop, Stage
 from settler.runtime.loop import run as run_loop
 from settler.runtime.outside import ClosableSender, Outside
 from settler.runtime.providers import ProviderWatcher, head_wakers, make_pool, provider_view
-from settler.runtime.setups import judgement_of, setup_of
+from settler.runtime.setups import judgement_of, setup_of, usual_finality_s
 from settler.runtime.tally import TallyingObserver
 from settler.runtime.telemetry import bounds_of, limits_of, tracing
 from settler.runtime.watching import Gauges, TickWatcher
@@ -218,25 +219,30 @@ async def _check_schema(db: Database) -> None:
             assert_never(state)
 
 
+def _chain_watcher(process: _Process) -> TickWatcher:
+    chains = {name: chain.chain_id for name, chain in process.settings.chains.items()}
+    return TickWatcher(db=process.db, metrics=process.metrics, health=process.health, chains=chains)
+
+
 @asynccontextmanager
 async def _chain_parts(process: _Process) -> AsyncIterator[dict[str, ChainParts]]:
     """What each chain's loops are made of; closes the providers at the end."""
     configured = process.settings.chains
     judgement = judgement_of(process.settings)
-    watcher = TickWatcher(
-        db=process.db,
-        metrics=process.metrics,
-        health=process.health,
-        chains={name: chain.chain_id for name, chain in configured.items()},
-    )
+    watcher = _chain_watcher(process)
     async with AsyncExitStack() as stack:
         parts: dict[str, ChainParts] = {}
         for name, chain in configured.items():
             process.metrics.add_chain(
                 name,
                 providers=chain.providers,
-                tokens=[t.symbol for t in chain.tokens],
+                tokens={t.symbol: t.decimals for t in chain.tokens},
                 stages=("open", "watch", "settle"),
+            )
+            process.metrics.usual(
+                name,
+                block_s=None if chain.facts is None else chain.facts.block_time_s,
+                finality_s=usual_finality_s(chain),
             )
             process.health.expect_chain(name)
             pool = make_pool(
@@ -313,11 +319,13 @@ async def _run_tasks(process: _Process, chains: Mapping[str, ChainParts], stop: 
         on_attempt=process.metrics.delivery,
         traces=process.traces,
     )
+    leading = _leading(process)
+    loops = _process_loops(process, chains, outward=Mute(process.db) if shadow else dispatch, leading=leading)
     try:
         async with asyncio.timeout(None) as deadline, asyncio.TaskGroup() as tasks:
             for name, parts in chains.items():
-                tasks.create_task(run_chain(parts, stop), name=f"chain:{name}")
-            for loop in _process_loops(process, chains, Mute(process.db) if shadow else dispatch):
+                tasks.create_task(run_led(parts, leading, stop), name=f"chain:{name}")
+            for loop in loops:
                 tasks.create_task(run_loop(loop, stop), name=loop.name)
             await stop.wait()
             process.drain.begin()
@@ -327,11 +335,34 @@ async def _run_tasks(process: _Process, chains: Mapping[str, ChainParts], stop: 
     except TimeoutError:
         return False
     finally:
+        await _end_leads(leading, process.drain)
         await _end_sends(dispatch, sender, process.drain)
     return True
 
 
-def _process_loops(process: _Process, chains: Mapping[str, ChainParts], outward: Dispatch | Mute) -> list[Loop]:
+def _leading(process: _Process) -> Leading:
+    settings, watcher = process.settings, _chain_watcher(process)
+    return Leading(
+        db=process.db,
+        clock=process.clock,
+        worker=settings.runtime.worker_name,
+        chains={name: chain.chain_id for name, chain in settings.chains.items()},
+        on_lead=process.metrics.leads,
+        on_lease=process.metrics.lease,
+        on_standby=watcher.on_standby,
+    )
+
+
+async def _end_leads(leading: Leading, drain: _Drain) -> None:
+    """Those of chains whose last tick was cut off: the others were given back as they ended."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(max(0.2, drain.left_s(SENDS_SHARE))):
+            await leading.give_back_all()
+
+
+def _process_loops(
+    process: _Process, chains: Mapping[str, ChainParts], *, outward: Dispatch | Mute, leading: Leading
+) -> list[Loop]:
     """The loops that belong to no single chain."""
     db, clock, metrics, health = process.db, process.clock, process.metrics, process.health
     every_token = tuple(t for parts in chains.values() for t in parts.setup.tokens)
@@ -339,12 +370,12 @@ def _process_loops(process: _Process, chains: Mapping[str, ChainParts], outward:
         db=db,
         clock=clock,
         judgement=next(iter(chains.values())).judgement,
-        reporter=Reporter(metrics, chain="", tokens=every_token),
+        reporter=Reporter(metrics, chain="", tokens=every_token, tracer=process.tracer),
     )
     gauges = Gauges(db=db, metrics=metrics, clock=clock, tokens={(t.chain_id, t.address): t for t in every_token})
     watcher = TickWatcher(db=db, metrics=metrics, health=health, chains={})
 
-    def loop(stage: Stage, name: str, every_s: float) -> Loop:
+    def loop(stage: Stage, name: str, every_s: float, *, back_off_max_s: float = BACK_OFF_MAX_S) -> Loop:
         async def pause_s() -> float:
             return every_s
 
@@ -357,11 +388,14 @@ def _process_loops(process: _Process, chains: Mapping[str, ChainParts], outward:
             clock=clock,
             jitter=process.outside.jitter.random,
             watcher=watcher,
+            back_off_max_s=back_off_max_s,
             tracer=process.tracer,
         )
 
     every = process.outside.cadence
     return [
+        # renewals must not come late because some failed
+        loop(leading, "leases", every.lease_s, back_off_max_s=2 * every.lease_s),
         loop(expire, "expire", every.expire_s),
         loop(outward, "dispatch", every.dispatch_s),
         loop(gauges, "gauges", every.gauges_s),

@@ -13,7 +13,7 @@ from settler.metrics import Metrics
 from settler.runtime.loop import Ticked
 from settler.stages.opening import Refused
 from settler.stages.progress import Progress
-from settler.storage import chains, holds, invoices, transfers, webhooks
+from settler.storage import chains, holds, invoices, leases, reconciliations, suspense, transfers, webhooks
 from settler.storage.chains import ChainState
 from settler.storage.engine import Database, StorageUnavailable
 
@@ -56,7 +56,15 @@ class TickWatcher:
             state = await self._row(tick)
         except StorageUnavailable:
             return
-        if state is None or not state.is_started:
+        if state is not None:
+            self._tell(chain, state, is_head_known=is_head_known)
+
+    def on_standby(self, chain: str, state: ChainState) -> None:
+        """Where a chain stands that another worker leads, as the database has it."""
+        self._tell(chain, state, is_head_known=True)
+
+    def _tell(self, chain: str, state: ChainState, *, is_head_known: bool) -> None:
+        if not state.is_started:
             return
         self._shown[chain] += 1
         self._metrics.chain(
@@ -71,6 +79,7 @@ class TickWatcher:
         )
         if is_head_known:
             self._health.progressed(chain, lag_s=lag_s(state))
+        self._metrics.halted(chain, state.is_halted)
         if state.halt_reason is not None:
             self._health.halted(chain, state.halt_reason)
         else:
@@ -108,22 +117,37 @@ class Gauges:
         now = self._clock.now()
         async with self._db.read() as conn:
             by_status = await invoices.count_by_status(conn)
-            suspense = await transfers.unmatched_counts(conn)
+            unmatched = await transfers.unmatched_counts(conn)
+            waiting = await suspense.waiting(conn)
             by_reason = await holds.count_by_reason(conn)
             oldest = await transfers.oldest_unsettled(conn)
             outbox = await webhooks.outbox_stats(conn, now)
             names = chains.names(await chains.all_states(conn))
+            led = await leases.all_rows(conn)
+            reconciled = await reconciliations.newest(conn)
         self._metrics.invoices({status.value: count for status, count in by_status.items()})
         self._metrics.unmatched(
             {
                 (names[chain_id], self._tokens[chain_id, token].symbol, reason.value): count
-                for chain_id, token, reason, count in suspense
+                for chain_id, token, reason, count in unmatched
                 if (chain_id, token) in self._tokens
+            }
+        )
+        self._metrics.unmatched_amounts(
+            {
+                (names[each.chain_id], self._tokens[each.chain_id, each.token].symbol): each.amount
+                for each in waiting
+                if (each.chain_id, each.token) in self._tokens
             }
         )
         self._metrics.holds({reason.value: count for reason, count in by_reason.items()})
         for chain_id, name in names.items():
             since = oldest.get(chain_id)
             self._metrics.oldest_unsettled(name, 0.0 if since is None else max(0.0, (now - since).total_seconds()))
+            if chain_id in led:
+                self._metrics.lease(name, led[chain_id].fencing)
+            if chain_id in reconciled:
+                newest = reconciled[chain_id]
+                self._metrics.reconciled(name, breaks=newest.breaks, at=newest.finished_at)
         self._metrics.outbox(pending=outbox.pending, oldest_seconds=outbox.oldest_s, dead=outbox.dead_letters)
         return Progress(has_more=False)

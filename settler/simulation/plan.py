@@ -116,6 +116,7 @@ def draw(seed: int, steps: int = STEPS, *, only: Collection[str] = ()) -> Plan:
             shared_addresses=r.randint(1, 3),
         ),
         cadence=Cadence(
+            lease_s=max(1.0, poll_s * 0.8),
             expire_s=max(2.0, poll_s),
             dispatch_s=max(0.5, poll_s / 2),
             gauges_s=max(5.0, poll_s * 10),

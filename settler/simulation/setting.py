@@ -31,6 +31,11 @@ def settings_of(plan: Plan) -> Settings:
     return replace(settings, chains=MappingProxyType(patient))
 
 
+def settings_for(settings: Settings, worker: str) -> Settings:
+    """Those of one of several workers."""
+    return replace(settings, runtime=settings.runtime.model_copy(update={"worker": worker}))
+
+
 def _head(plan: Plan) -> str:
     return f"""
 [database]

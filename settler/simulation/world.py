@@ -43,7 +43,7 @@ from settler.simulation.process import RESTART_S, Worker
 from settler.simulation.receiver_faults import FAULTS as RECEIVER_FAULTS
 from settler.simulation.receiver_records import Receiver
 from settler.simulation.receivers import Receivers
-from settler.simulation.setting import provider_hosts, settings_of
+from settler.simulation.setting import provider_hosts, settings_for, settings_of
 from settler.simulation.store import SimStore
 from settler.simulation.store_faults import STORE_FAULTS
 from settler.simulation.trace import Trace
@@ -251,7 +251,7 @@ class World:
         r = self._drawn(f"worker {name}")
         worker = Worker(
             name,
-            settings=self.settings,
+            settings=settings_for(self.settings, name),
             outside_of=lambda life: self._outside(life, name, r),
             restart_after_s=lambda: r.uniform(*RESTART_S),
         )

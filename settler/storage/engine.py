@@ -11,8 +11,9 @@ trouble with the database as such is `StorageUnavailable`. What does not belong 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext
+from copy import copy
 from typing import Any, Literal, Self, assert_never
 
 from sqlalchemy import text
@@ -27,6 +28,8 @@ from settler.storage.url import PostgresUrl, SqliteUrl, parse_url
 
 __all__ = ["Database", "InvalidDatabaseUrl", "StorageError", "StorageUnavailable"]
 
+Guard = Callable[[AsyncConnection], Awaitable[None]]
+"""Asked inside a transaction before anything is written; raises to refuse."""
 WRITER_WAIT_S = 30.0
 """How long a writer of this process waits for the one before it (SQLite)."""
 
@@ -38,9 +41,9 @@ class Database:
         self.dialect = dialect
         self._writer = writer
         self._reader = reader
-        self._turn = asyncio.Lock()
-        self._turn_holder: asyncio.Task[Any] | None = None
+        self._turn = _Turn()
         self._on_told: Callable[[Sequence[Event]], None] | None = None
+        self._guard: Guard | None = None
         told.attach(writer)
 
     @classmethod
@@ -70,17 +73,25 @@ class Database:
         """
         self._on_told = listener
 
+    def guarded(self, guard: Guard) -> Self:
+        """The same database, whose every `write` begins with `guard` and writes nothing where that raises."""
+        view = copy(self)
+        view._guard = guard
+        return view
+
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """One transaction: committed at the end of the block, rolled back if it raises. Not to be nested.
 
         PostgreSQL: READ COMMITTED. SQLite: takes the one write lock at once, so what it reads stays true.
         """
-        turn = self._take_turn() if self.dialect == "sqlite" else nullcontext()
+        turn = self._turn.taken() if self.dialect == "sqlite" else nullcontext()
         async with turn:
             with unavailable_as_such(may_write=True):
                 async with self._writer.begin() as conn:
                     events = told.begin(conn)
+                    if self._guard is not None:
+                        await self._guard(conn)
                     yield conn
         if self._on_told is not None and events:
             self._on_told(events)
@@ -88,7 +99,7 @@ class Database:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """One transaction that sees a single state of the database and refuses to write."""
-        turn = self._take_turn() if self._reader is self._writer else nullcontext()
+        turn = self._turn.taken() if self._reader is self._writer else nullcontext()
         async with turn:
             with unavailable_as_such(may_write=False):
                 async with self._reader.begin() as conn:
@@ -99,18 +110,26 @@ class Database:
         await self._reader.dispose()
         await self._writer.dispose()
 
+
+class _Turn:
+    """One writer at a time in this process, whichever view of the database it writes through."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._holder: asyncio.Task[Any] | None = None
+
     @asynccontextmanager
-    async def _take_turn(self) -> AsyncIterator[None]:
+    async def taken(self) -> AsyncIterator[None]:
         task = asyncio.current_task()
-        assert self._turn_holder is not task, "a transaction inside one of the same task would wait for itself"
+        assert self._holder is not task, "a transaction inside one of the same task would wait for itself"
         try:
             async with asyncio.timeout(WRITER_WAIT_S):
-                await self._turn.acquire()
+                await self._lock.acquire()
         except TimeoutError as error:
             raise StorageUnavailable(f"waited {WRITER_WAIT_S:.0f} s for another writer of this process") from error
-        self._turn_holder = task
+        self._holder = task
         try:
             yield
         finally:
-            self._turn_holder = None
-            self._turn.release()
+            self._holder = None
+            self._lock.release()

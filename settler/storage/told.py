@@ -53,4 +53,6 @@ def _unmark(connection: Connection, _name: str, _context: None) -> None:
 
 
 def _forget(connection: Connection, _name: str, _context: None) -> None:
+    if connection.invalidated:  # it broke, and what it knew is gone with the whole transaction
+        return
     del connection.info.get(_TOLD, [])[connection.info[_MARKS].pop() :]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, bindparam, func, insert, select, update
+from sqlalchemy import Row, bindparam, exists, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chains.model import (
@@ -224,12 +224,17 @@ async def save(conn: AsyncConnection, records: Sequence[TransferRecord]) -> None
 
 
 async def oldest_unsettled(conn: AsyncConnection) -> dict[ChainId, datetime]:
-    """Block time of the oldest payment on each chain whose invoice is paid in full and not settled."""
-    i = schema.invoices
+    """Block time of the oldest payment on each chain whose invoice is paid in full, not settled, and on no hold."""
+    i, h = schema.invoices, schema.holds
+    waits_for_operator = exists().where(h.c.invoice_id == i.c.id, h.c.released_at.is_(None))
     query = (
         select(_t.c.chain_id, func.min(_t.c.block_time))
         .join(i, i.c.id == _t.c.invoice_id)
-        .where(i.c.status == InvoiceStatus.PROCESSING.value, _t.c.status != TransferStatus.ORPHANED.value)
+        .where(
+            i.c.status == InvoiceStatus.PROCESSING.value,
+            _t.c.status != TransferStatus.ORPHANED.value,
+            ~waits_for_operator,
+        )
         .group_by(_t.c.chain_id)
     )
     return {ChainId(chain_id): since for chain_id, since in await conn.execute(query)}

@@ -30,7 +30,7 @@ def clock() -> FakeClock:
 @pytest.fixture
 def metrics(clock: FakeClock) -> Metrics:
     made = Metrics(clock, version="0.1.0")
-    made.add_chain("base", providers=["node.example"], tokens=["USDC"], stages=["watch", "settle"])
+    made.add_chain("base", providers=["node.example"], tokens={"USDC": 6}, stages=["watch", "settle"])
     return made
 
 
@@ -50,6 +50,11 @@ def exercised(metrics: Metrics) -> Metrics:
     """Each instrument fed once."""
     metrics.tick("watch", "base", "ok")
     metrics.chain("base", head=9, scanned=8, final=7, settled=6, head_time=START, scanned_time=START, final_time=START)
+    metrics.usual("base", block_s=2.0, finality_s=1500.0)
+    metrics.leads("base", True)
+    metrics.lease("base", 3)
+    metrics.halted("base", False)
+    metrics.reconciled("base", breaks=0, at=START)
     metrics.reorg("base", 2)
     metrics.rpc_call("base", "node.example", "eth_getLogs", "rate_limited", 0.1)
     metrics.provider_up("base", "node.example", True)
@@ -60,6 +65,7 @@ def exercised(metrics: Metrics) -> Metrics:
     metrics.reversal("base")
     metrics.oldest_unsettled("base", 10)
     metrics.unmatched({("base", "USDC", "late"): 1})
+    metrics.unmatched_amounts({("base", "USDC"): 5_000_000})
     metrics.delivery("delivered")
     metrics.outbox(pending=1, oldest_seconds=2.0, dead=3)
     return metrics

@@ -42,7 +42,7 @@ def has_no_outbox() -> None:
         "        if later:\n"
         "            from settler.storage import schema\n"
         "            from settler.storage.sql import insert_missing\n"
-        "            async with self._take_turn() if self.dialect == 'sqlite' else nullcontext():\n"
+        "            async with self._turn.taken() if self.dialect == 'sqlite' else nullcontext():\n"
         "                with unavailable_as_such(may_write=True):\n"
         "                    async with self._writer.begin() as conn:\n"
         "                        await insert_missing(\n"

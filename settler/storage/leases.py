@@ -1,0 +1,102 @@
+"""Who leads each chain. The rules are in `settler.domain.leading`; here is what makes them hold on a database.
+
+    taking     compare-and-set of what was seen; the fencing number grows by one
+    renewing   only under the same fencing number
+    fencing    each transaction of a leader locks its lease row, shared, and is refused if the number is another
+
+A taker waits for the transactions that hold that lock, and every later one of the old leader finds the new number: an
+old leader that wakes up commits nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import bindparam, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from chains.model import ChainId
+from settler.domain.leading import LeaseRow
+from settler.storage import schema
+from settler.storage.chains import CursorMoved
+from settler.storage.sql import insert_missing
+
+_t = schema.leases
+# Statements of every look and of every leader's transaction are built once.
+_ALL = select(_t.c.chain_id, _t.c.holder, _t.c.fencing, _t.c.renewals).order_by(_t.c.chain_id)
+_FENCE = select(_t.c.fencing).where(_t.c.chain_id == bindparam("chain")).with_for_update(read=True)
+_HELD = (_t.c.chain_id == bindparam("chain"), _t.c.fencing == bindparam("number"))
+_RENEW = update(_t).where(*_HELD).values(renewals=_t.c.renewals + 1, renewed_at=bindparam("now"))
+_TAKE = (
+    update(_t)
+    .where(*_HELD, _t.c.renewals == bindparam("seen"))
+    .values(
+        holder=bindparam("worker"),
+        fencing=_t.c.fencing + 1,
+        renewals=0,
+        since=bindparam("now"),
+        renewed_at=bindparam("now"),
+    )
+)
+NEVER_LED = LeaseRow(holder=None, fencing=0, renewals=0)
+_GIVE_BACK = update(_t).where(*_HELD).values(holder=None, renewed_at=bindparam("now"))
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A chain led by this process, until another one takes it."""
+
+    chain_id: ChainId
+    fencing: int
+    """Larger than that of every leader before."""
+
+
+class LeaseLost(CursorMoved):
+    """Another worker leads the chain by now: the transaction is dropped, and so is this worker's lead."""
+
+
+async def all_rows(conn: AsyncConnection) -> dict[ChainId, LeaseRow]:
+    """Every lease there is."""
+    return {
+        ChainId(row.chain_id): LeaseRow(holder=row.holder, fencing=row.fencing, renewals=row.renewals)
+        for row in await conn.execute(_ALL)
+    }
+
+
+async def take(
+    conn: AsyncConnection, chain_id: ChainId, *, worker: str, seen: LeaseRow | None, now: datetime
+) -> Lease | None:
+    """Makes `worker` the leader if the lease is still as it was seen (`None`: there was none); else `None`."""
+    if seen is None:
+        seen = NEVER_LED
+        never = {"chain_id": chain_id, "holder": None, "fencing": 0, "renewals": 0, "since": now, "renewed_at": now}
+        await insert_missing(conn, _t, [never], key=["chain_id"])
+    given = {"chain": chain_id, "number": seen.fencing, "seen": seen.renewals, "worker": worker, "now": now}
+    taken = await conn.execute(_TAKE, given)
+    return Lease(chain_id, seen.fencing + 1) if taken.rowcount == 1 else None
+
+
+async def renew(conn: AsyncConnection, leases: Sequence[Lease], *, now: datetime) -> list[Lease]:
+    """A sign of life for each; those that are another worker's by now."""
+    lost = []
+    for lease in sorted(leases, key=lambda lease: lease.chain_id):
+        renewed = await conn.execute(_RENEW, {"chain": lease.chain_id, "number": lease.fencing, "now": now})
+        if renewed.rowcount != 1:
+            lost.append(lease)
+    return lost
+
+
+async def give_back(conn: AsyncConnection, lease: Lease, *, now: datetime) -> None:
+    """Lets others take over at once; nothing if it was lost already."""
+    await conn.execute(_GIVE_BACK, {"chain": lease.chain_id, "number": lease.fencing, "now": now})
+
+
+async def check(conn: AsyncConnection, lease: Lease) -> None:
+    """Raises `LeaseLost` unless the lease still holds; if it does, it holds until the transaction ends."""
+    found = (await conn.execute(_FENCE, {"chain": lease.chain_id})).scalar_one_or_none()
+    if found != lease.fencing:
+        raise LeaseLost(
+            f"another worker leads chain {lease.chain_id} now (fencing number {found}, ours is {lease.fencing})"
+        )
