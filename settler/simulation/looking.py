@@ -12,6 +12,7 @@ from settler.simulation.life import Life
 from settler.simulation.store import SimStore
 from settler.storage import schema
 from settler.storage.engine import StorageUnavailable
+from settler.storage.outcome import Row
 
 _TABLES = {field.name: select(schema.metadata.tables[field.name]) for field in fields(Rows)}
 _ONE = select(literal(1))
@@ -20,21 +21,21 @@ _ONE = select(literal(1))
 class Looker:
     """Of one store."""
 
-    def __init__(self, store: SimStore, *, on_settled: Callable[[str, int], None]) -> None:
-        """`on_settled`: told, right after each commit that touched a chain's row, its name and how far it is settled:
-        a cursor that went back may be where it was again before the next look.
+    def __init__(self, store: SimStore, *, on_chain: Callable[[Life, Row, str | None], None]) -> None:
+        """`on_chain`: told, right after each commit that touched chains' rows, who committed, and of each chain its row
+        and who leads it: a cursor that went back may be where it was again before the next look.
         """
         self._store = store
         self._written: set[str] = set(_TABLES)
-        self._on_settled = on_settled
+        self._on_chain = on_chain
         store.on_commit = self._committed
 
-    def _committed(self, _life: Life, tables: tuple[str, ...], _statements: int) -> None:
+    def _committed(self, life: Life, tables: tuple[str, ...], _statements: int) -> None:
         self._written.update(tables)
         if "chains" in tables:
+            holders = {row["chain_id"]: row["holder"] for row in self._store.peek(schema.leases)}
             for row in self._store.peek(schema.chains):
-                if row["settled_number"] is not None:
-                    self._on_settled(row["name"], row["settled_number"])
+                self._on_chain(life, row, holders.get(row["chain_id"]))
 
     async def changed(self) -> Rows:
         """All rows of tables written since the last look; none while somebody stands still within a transaction: then

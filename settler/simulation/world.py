@@ -52,6 +52,7 @@ from settler.simulation.verdict import Verdict
 from settler.stages.invariants import check, delivered_once
 from settler.stages.operating import Operating
 from settler.storage import schema, webhook_admin
+from settler.storage.outcome import Row
 
 PAST_BLOCKS = 300
 """Blocks a chain has before the world begins: above any lag of its tags."""
@@ -125,8 +126,8 @@ class World:
         self._workers: list[Worker] = []
         self._keepers: list[asyncio.Task[None]] = []
         self._checker = Checker(self.truth)
-        self._looker = Looker(store, on_settled=self._settled)
-        self._settled_to: dict[str, int] = {}
+        self._looker = Looker(store, on_chain=self._moved)
+        self._cursors: dict[str, tuple[int | None, int | None]] = {}
 
     @classmethod
     async def of(cls, plan: Plan, *, database: str | None = None) -> World:
@@ -332,17 +333,26 @@ class World:
             self._verdict.violations += found
             raise _Enough
 
-    def _settled(self, chain: str, number: int) -> None:
-        """I7 at every commit: settled blocks stay settled, unless the chain itself took them back."""
-        before = self._settled_to.get(chain, number)
-        self._settled_to[chain] = number
-        if number < before and not self.truth.chains[chain].violations:
-            detail = f"was settled up to block {before}, and is up to {number} now"
-            self._verdict.violations.append(Violation(invariant=Invariant.I7, subject=chain, detail=detail))
+    def _moved(self, life: Life, row: Row, holder: str | None) -> None:
+        """At every commit. I7: settled blocks stay settled, unless the chain itself took them back. And of all workers
+        only the one that leads a chain moves its cursors.
+        """
+        name, number = row["name"], row["settled_number"]
+        before = self._cursors.get(name, (None, None))
+        self._cursors[name] = (row["scanned_number"], number)
+        if before == self._cursors[name]:
+            return
+        settled_before = before[1]
+        if settled_before is not None and number < settled_before and not self.truth.chains[name].violations:
+            detail = f"was settled up to block {settled_before}, and is up to {number} now"
+            self._verdict.violations.append(Violation(invariant=Invariant.I7, subject=name, detail=detail))
+        worker = life.name.rpartition(".")[0]
+        if worker in self._clocks and worker != holder:
+            self._verdict.problems.append(f"{life.name} moved cursors of {name}, which {holder} leads")
 
     def _know(self) -> None:
         """Brings the truth up to now."""
-        if self._verdict.violations:
+        if not self._verdict.is_good:
             raise _Enough
         self.truth.now = self._desk.now()
         for id_, receiver in self._shops.items():

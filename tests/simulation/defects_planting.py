@@ -36,6 +36,7 @@ class Stage(StrEnum):
     AGREE = "agreeing"
     WATCH = "watch"
     SETTLE = "settle"
+    LEAD = "leading"
     MATCH = "matching"
     ASSESS = "assessing"
     BOOK = "booking"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from settler.storage import leases, schema
 from tests.simulation.defects_needs import DATABASE, FORKS, has_liar, has_quick_looks
 from tests.simulation.defects_planting import Stage, defect, edit, put
 
@@ -96,6 +97,19 @@ def ignores_who_else_moved_the_cursor() -> None:
         "moved = [name for name in guard if getattr(current, name) != getattr(before, name)]",
         "moved = []",
     )
+
+
+@defect(Stage.LEAD, faults=("lost lease",))
+def ignores_the_fencing_number() -> None:
+    """A worker that stood still while another took its chain over goes on where it was."""
+    edit("settler.storage.leases:check", "if found != lease.fencing:", "if found is None:")
+
+
+@defect(Stage.LEAD, faults=("lost lease",))
+def takes_over_under_the_same_number() -> None:
+    """Who takes a chain over does not count the leaders: the one before finds its own number, and goes on."""
+    put("settler.storage.leases:_TAKE", leases._TAKE.values(fencing=schema.leases.c.fencing))
+    edit("settler.storage.leases:take", "Lease(chain_id, seen.fencing + 1)", "Lease(chain_id, seen.fencing)")
 
 
 @defect(Stage.SETTLE, has_liar, faults=("own fork",))
