@@ -80,7 +80,11 @@ class ChainShape(TypedDict):
     """Nothing settles on it until an operator resumes it."""
     halted_at: str | None
     halt_reason: str | None
+    leader: str | None
+    """The worker (`runtime.worker`) that reads the chain; `null` while none does. One that died stands here until
+    another takes over."""
     providers: list[ProviderShape]
+    """As the worker that answers sees them: one that does not lead the chain asks none of them."""
 
 
 class PaymentEvidence(TypedDict):

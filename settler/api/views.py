@@ -13,8 +13,10 @@ from settler.storage.chains import ChainState
 from settler.storage.evidence import SettledPayment
 
 
-def chain_view(state: ChainState, providers: Sequence[Mapping[str, Any]]) -> Json:
-    """Numbers are `null` until the chain was read. `lag_s`: time of the head − time of the last scanned block."""
+def chain_view(state: ChainState, providers: Sequence[Mapping[str, Any]], *, leader: str | None) -> Json:
+    """Numbers are `null` until the chain was read. `lag_s`: time of the head − time of the last scanned block.
+    `leader`: the worker that leads it, by the lease.
+    """
     return {
         "name": state.name,
         "chain_id": state.chain_id,
@@ -31,6 +33,7 @@ def chain_view(state: ChainState, providers: Sequence[Mapping[str, Any]]) -> Jso
         "halted": state.is_halted,
         "halted_at": _time(state.halted_at),
         "halt_reason": state.halt_reason,
+        "leader": leader,
         "providers": [{name: value for name, value in p.items() if name != "chain"} for p in providers],
     }
 

@@ -23,6 +23,7 @@ from settler.cli import (
     invoices,
     ledger,
     reconcile,
+    relay,
     rescan,
     settlements,
     simulate,
@@ -92,6 +93,7 @@ app.add_typer(chains.app, name="chain")
 app.add_typer(tokens.app, name="token")
 app.add_typer(events.app, name="event")
 app.add_typer(webhooks.app, name="webhook")
+app.add_typer(relay.app, name="relay")
 app.add_typer(api_keys.app, name="api-key")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(audit.app, name="audit")

@@ -29,6 +29,7 @@ _COLUMNS: Columns = {
     "final": lambda c: c["final"],
     "settled": lambda c: c["settled"],
     "lag s": lambda c: c["lag_s"],
+    "leader": lambda c: c["leader"],
     "state": lambda c: f"halted: {c['halt_reason']}" if c["halted"] else "ok" if c["scanned"] else "not read yet",
 }
 
@@ -38,11 +39,10 @@ def list_(config: Config = CONFIG, as_json: AsJson = False) -> None:
     """Lists the chains the database knows."""
 
     async def work(_settings: Settings, db: Database) -> list[Json]:
-        from settler.api.views import chain_view
-        from settler.storage import chains
+        from settler.api.chains import chain_views
 
         async with db.read() as conn:
-            return [chain_view(state, ()) for state in await chains.all_states(conn)]
+            return await chain_views(conn)
 
     print_list(with_database(config, work), _COLUMNS, as_json=as_json, nothing="no chains: none was read yet")
 
@@ -61,7 +61,7 @@ def resume(
         raise Failure("--reason: is empty; say why the chain may go on", code=USAGE)
 
     async def work(settings: Settings, db: Database) -> Json:
-        from settler.api.views import chain_view
+        from settler.api.chains import chain_views
         from settler.clock import SystemClock
         from settler.storage import chains
 
@@ -70,7 +70,8 @@ def resume(
             if await chains.get(conn, chain_id) is None:
                 raise Failure(f"{chain} was not read yet; there is nothing to resume", code=USAGE)
             now = SystemClock().now()
-            return chain_view(await chains.resume(conn, chain_id, now=now, who=operator(), reason=reason), ())
+            await chains.resume(conn, chain_id, now=now, who=operator(), reason=reason)
+            return next(view for view in await chain_views(conn) if view["chain_id"] == chain_id)
 
     print_one(with_database(config, work), as_json=as_json)
 

@@ -1,5 +1,5 @@
 """`settler reconcile`: holds the records against the chain, its balances, their own books and each other. Changes
-nothing.
+nothing of them, and keeps its result for the metrics.
 
 The invariants of RULES.md section 8 that need no chain (I2, I4, I6, I7) are checked once, over the whole database, and
 listed as violations; those that do (I1, I3, I8) are the breaks of each chain, each of which names its invariant.
@@ -79,6 +79,15 @@ class _Records:
     notes: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """A chain read to the end that was asked for."""
+
+    chain: ChainSettings
+    span: BlockSpan
+    breaks: int
+
+
 def reconcile(
     chain: ChainName = None,
     first: First = None,
@@ -93,6 +102,7 @@ def reconcile(
     """
     asked = _Asked(first=first, last=last, rpc=rpc, config=config, as_json=as_json)
     records = _Records()
+    ended: list[_Run] = []
 
     async def work(settings: Settings, db: Database) -> list[Json]:
         names = list(settings.chains) if chain is None else [configured(settings, chain).name]
@@ -101,15 +111,17 @@ def reconcile(
             raise Failure(f"--chain: {given} are of one chain; give one of {', '.join(names)}", code=USAGE)
         try:
             if len(names) == 1:
-                rows = [await _reconciled(settings.chains[names[0]], db, asked)]
+                rows = [await _reconciled(settings.chains[names[0]], db, asked, ended)]
             else:
-                rows = [await _one_of_several(settings.chains[name], db, asked) for name in names]
+                rows = [await _one_of_several(settings.chains[name], db, asked, ended) for name in names]
         except Failure as error:
             if error.code != USAGE:
                 # the node's trouble must not hide what the database says by itself
                 await _check_records(settings, db, records)
             raise
         await _check_records(settings, db, records)
+        if last is None:
+            await _keep(db, ended, records, is_from_start=first is None)
         return rows
 
     try:
@@ -153,15 +165,16 @@ def _invariant(found: Break) -> str | None:
     return None if broken is None else broken.value
 
 
-async def _one_of_several(chain: ChainSettings, db: Database, asked: _Asked) -> Json:
+async def _one_of_several(chain: ChainSettings, db: Database, asked: _Asked, ended: list[_Run]) -> Json:
     """Its trouble keeps nobody from the other chains."""
     try:
-        return await _reconciled(chain, db, asked)
+        return await _reconciled(chain, db, asked, ended)
     except Failure as error:
         return _row(chain, failure=str(error))
 
 
-async def _reconciled(chain: ChainSettings, db: Database, asked: _Asked) -> Json:
+async def _reconciled(chain: ChainSettings, db: Database, asked: _Asked, ended: list[_Run]) -> Json:
+    """The chain's row of the answer. A run that ends well is added to `ended`."""
     import asyncio
 
     from chains.errors import ChainError
@@ -191,7 +204,38 @@ async def _reconciled(chain: ChainSettings, db: Database, asked: _Asked) -> Json
                 await check.run(span, state, on_piece)
         except ChainError as error:
             failure = str(error)
+    if failure is None:
+        ended.append(_Run(chain=chain, span=span, breaks=len(check.found.breaks) + check.found.unlisted))
     return _row(chain, provider=provider.name, span=span, found=check.found, failure=failure)
+
+
+async def _keep(db: Database, ended: list[_Run], records: _Records, *, is_from_start: bool) -> None:
+    """Keeps the results for `settler_reconciliation_breaks`; a database that takes none is no break."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from settler.clock import SystemClock
+    from settler.storage import reconciliations
+    from settler.storage.errors import StorageUnavailable
+
+    try:
+        async with db.write() as conn:
+            for run in ended:
+                is_kept = await reconciliations.store(
+                    conn,
+                    chain_id=run.chain.chain_id,
+                    span=run.span,
+                    is_from_start=is_from_start,
+                    breaks=run.breaks + len(records.violations),
+                    now=SystemClock().now(),
+                )
+                if not is_kept:
+                    records.notes.append(
+                        f"{run.chain.name}: a part of the chain was read, and no clean run ends where it begins: the "
+                        "result is not kept for settler_reconciliation_breaks"
+                    )
+    except (SQLAlchemyError, StorageUnavailable) as error:
+        # a replica, or a role that may only read: checking there is as good
+        records.notes.append(f"the result is not kept for settler_reconciliation_breaks: {one_line(str(error))}")
 
 
 def _row(

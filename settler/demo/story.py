@@ -7,6 +7,7 @@ import itertools
 import socket
 import tempfile
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,7 @@ async def _play(
     console: Console, node: Anvil, token: Address, api: aiohttp.ClientSession, address: str, count: int
 ) -> bool:
     """Makes the invoices, pays them, shows what the API says until all are settled. Whether they were in time."""
+    await _until_ready(api)
     made = [await _create(api, number, KINDS[number % len(KINDS)]) for number in range(count)]
     for invoice in made:
         console.print(f"  pay page {address}{invoice['pay_path']}", soft_wrap=True, highlight=False)
@@ -131,6 +133,15 @@ async def _play(
         finally:
             payers.cancel()
             await asyncio.gather(payers, return_exceptions=True)
+
+
+async def _until_ready(api: aiohttp.ClientSession) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            async with api.get("/readyz") as response:
+                if response.status == HTTPStatus.OK:
+                    return
+            await asyncio.sleep(POLL_S)
 
 
 async def _create(api: aiohttp.ClientSession, number: int, kind: str) -> Mapping[str, Any]:

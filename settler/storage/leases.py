@@ -65,6 +65,11 @@ async def all_rows(conn: AsyncConnection) -> dict[ChainId, LeaseRow]:
     }
 
 
+async def holders(conn: AsyncConnection) -> dict[ChainId, str]:
+    """Who leads each chain that anybody leads. The holder of a lease may be dead, until another worker takes over."""
+    return {chain_id: row.holder for chain_id, row in (await all_rows(conn)).items() if row.holder is not None}
+
+
 async def take(
     conn: AsyncConnection, chain_id: ChainId, *, worker: str, seen: LeaseRow | None, now: datetime
 ) -> Lease | None:

@@ -16,31 +16,24 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 
 from settler.anvil import Anvil, find_anvil
-from settler.storage import schema
-from settler.storage.engine import Database
+from tests.e2e.aftermath import Calm, compare, let_leases_run_out, settled, told_once
 from tests.e2e.felled import MOMENTS, Felling
 from tests.e2e.traffic import Pace, Traffic, flowing
 from tests.support import evm
 from tests.support.daemon import (
-    Api,
     ChainTable,
     Process,
     TokenTable,
-    cli,
     cli_json,
     show,
-    until,
     write_config,
 )
-from tests.support.dump import audit, dump
-from tests.webhook.receiver import Receiver, receiving, verify
+from tests.webhook.receiver import receiving, verify
 
 FINALITY = 4
 OPENING = {"stages/opening.py:open_chain": "blocks"}
@@ -112,32 +105,23 @@ async def test_killed_again_and_again__ends_as_if_it_had_not_been(databases: Dat
                 traffic.stop_mining()
                 await node.rpc("evm_setTime", int(time.time()) + 60)  # those who left last have run out of it
                 head = await traffic.mine(FINALITY)
-                await settled(killed.api, traffic, head)
-                await undisturbed(configured(tmp_path / "calm", chain, databases.calm), databases, traffic, head)
-                told = {e["id"] for e in await killed.api.events()}
-                await until(
-                    lambda: delivered(merchant),
-                    lambda ids: ids >= told,
-                    what="every event to be delivered",
-                )
-                assert await delivered(merchant) == told, "and nothing else"
+                await settled(killed.api, traffic, head - FINALITY)
+                told = await told_once(killed.api, merchant)
                 assert await killed.signal(signal.SIGTERM) == 0
             finally:
                 await killed.kill()
                 await felled.kill()
+            calm = Calm(config=configured(tmp_path / "calm", chain, databases.calm), database=databases.calm)
+            disturbed = await compare(databases.killed, calm, traffic, head - FINALITY)
         verify(merchant.got[-1], hooks["secret"])
         assert "Traceback" not in "".join([*felled.errors, *killed.errors])
 
-    disturbed, expected = await dump(databases.killed), await dump(databases.calm)
-    disturbed.assert_same_outcome(expected)
-    await audit(databases.killed)
-    await audit(databases.calm)
     show(
         f"{databases.kind}: {kills.total()} kills around writes ({dict(kills)}) and {BY_CHANCE} by chance "
         f"in {took_s:.0f} s, {len(traffic.left)} invoices left, "
         f"{len(traffic.paid)} invoices ({dict(traffic.ways)}), {len(disturbed.outcome['transfers'])} transfers, "
         f"{head} blocks, {traffic.forks} forks, {traffic.refused} requests cut off, {traffic.hits} answered again, "
-        f"{len(told)} events, {len(merchant.got)} webhooks"
+        f"{told} events, {len(merchant.got)} webhooks"
     )
 
 
@@ -199,70 +183,3 @@ async def kill_by_chance(process: Process, traffic: Traffic) -> None:
         await asyncio.sleep(chance.uniform(0.05, 0.5))
         await process.kill()
         traffic.api = None
-
-
-async def let_leases_run_out(url: str) -> None:
-    """As a minute does: what was being sent when the daemon was killed may be sent again."""
-    db, table = await Database.open(url, pool_size=1), schema.webhook_deliveries
-    try:
-        async with db.write() as conn:
-            claimed = table.c.claimed_until.is_not(None)
-            await conn.execute(sa.update(table).where(claimed).values(claimed_until=datetime.now(UTC)))
-    finally:
-        await db.dispose()
-
-
-async def settled(api: Api, traffic: Traffic, head: int) -> None:
-    """Returns once all is decided; every invoice that was paid is there, once, and no other."""
-    await api.decided(head - FINALITY)
-    found = await until(
-        lambda: api.every("/v1/invoices", status="settled"),
-        lambda invoices: len(invoices) >= len(traffic.paid),
-        what="every invoice to be settled",
-    )
-    assert sorted(i["id"] for i in found) == sorted(i["id"] for i in traffic.paid)
-    expired = await until(
-        lambda: api.every("/v1/invoices", status="expired"),
-        lambda invoices: len(invoices) >= len(traffic.left),
-        what="every invoice left to expire",
-    )
-    assert sorted(i["id"] for i in expired) == sorted(i["id"] for i in traffic.left)
-
-
-async def undisturbed(config: Path, databases: Databases, traffic: Traffic, head: int) -> None:
-    """Reads the whole chain with the same invoices, left alone."""
-    assert (await asyncio.to_thread(cli, "migrate", config=config)).returncode == 0
-    await copy_invoices(databases.killed, databases.calm)
-    async with Process(config) as process:
-        await settled(process.api, traffic, head)
-        assert await process.signal(signal.SIGTERM) == 0
-
-
-async def delivered(merchant: Receiver) -> set[str]:
-    return {got.headers["webhook-id"] for got in merchant.got}
-
-
-async def copy_invoices(source: str, target: str) -> None:
-    """The invoices as they were when they were made; nothing of what became of them."""
-    new = {"status": "pending", "exceptions": " ", "settled_at": None, "settlement_id": None, "version": 1}
-    one, other = await Database.open(source, pool_size=1), await Database.open(target, pool_size=1)
-    try:
-        async with one.read() as reading, other.write() as writing:
-            for table, change in (
-                (schema.invoices, new),
-                (schema.invoice_options, {}),
-                (schema.watched_addresses, {}),
-                (schema.amount_reservations, {}),
-                (schema.events, {}),
-            ):
-                query = sa.select(table)
-                if table is schema.events:
-                    query = query.where(table.c.type == "invoice.created").order_by(table.c.seq)
-                rows = [{**row._mapping, **change} for row in await reading.execute(query)]
-                if table is schema.events:
-                    rows = [{k: v for k, v in row.items() if k != "seq"} for row in rows]
-                if rows:
-                    await writing.execute(sa.insert(table), rows)
-    finally:
-        await one.dispose()
-        await other.dispose()

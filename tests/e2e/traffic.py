@@ -69,7 +69,7 @@ class Traffic:
     """Those that are never paid."""
     ways: Counter[str] = field(default_factory=Counter)
     refused: int = 0
-    """Requests that came to nothing, because the daemon was killed over them."""
+    """Requests that came to nothing: the daemon was killed over them, or its database was away."""
     hits: int = 0
     """Answers of the API that it had given before."""
     forks: int = 0
@@ -121,6 +121,10 @@ class Traffic:
             url = self.api.address + "/v1/invoices"
             try:
                 async with self.api.session.post(url, json=body, headers={"Idempotency-Key": reference}) as response:
+                    if response.status == 503:  # the database is away
+                        self.refused += 1
+                        await asyncio.sleep(RETRY_S)
+                        continue
                     answer: Json = await response.json()
                     assert response.status == 201, answer
                     self.hits += response.headers.get("Idempotency-Hit") == "true"

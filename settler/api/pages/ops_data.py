@@ -10,10 +10,11 @@ from typing import Literal
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from settler.api.answers import split
+from settler.api.chains import chain_views
 from settler.api.fields import Name
 from settler.api.pages.ops_visit import Visit
 from settler.api.queries import DeliveryQuery, ListQuery
-from settler.api.views import chain_view, delivery_view, endpoint_view
+from settler.api.views import delivery_view, endpoint_view
 from settler.domain.delivery import Delivery, DeliveryStatus, EndpointId
 from settler.domain.ids import InvoiceId, looks_like_id
 from settler.domain.invoices import Allocation, Invoice, TransferRecord, UnmatchedReason
@@ -48,17 +49,16 @@ async def overview(visit: Visit) -> Json:
     """Counts of all, or of what the caller's merchant has; suspense and the outbox are no merchant's."""
     merchant, services = visit.caller.merchant, visit.services
     async with services.db.read() as conn:
-        states = await chains.all_states(conn)
+        shown = await chain_views(conn, services.providers() if services.providers is not None else ())
         by_status = await invoices.count_by_status(conn, merchant=merchant)
         by_reason = await holds.count_by_reason(conn, merchant=merchant)
         waiting = None if visit.is_bound else await _waiting(conn)
         outbox = None if visit.is_bound else await webhooks.outbox_stats(conn, services.clock.now())
     is_ready, reasons = services.health.ready()
-    known = services.providers() if services.providers is not None else ()
     return {
         "is_ready": is_ready,
         "reasons": list(reasons),
-        "chains": [chain_view(state, [p for p in known if p["chain"] == state.name]) for state in states],
+        "chains": shown,
         "invoices": {status.value: count for status, count in by_status.items()},
         "holds": {reason.value: count for reason, count in by_reason.items() if count},
         "suspense": waiting,

@@ -8,21 +8,19 @@ from aiohttp import web
 
 from settler.api.answers import page
 from settler.api.call import Call
+from settler.api.chains import chain_views
 from settler.api.queries import NoQuery
 from settler.api.route import Route
 from settler.api.shapes import ChainShape, Page
-from settler.api.views import chain_view
-from settler.storage import chains
 from settler.storage.api_keys import Scope
 
 
 async def list_chains(call: Call) -> web.StreamResponse:
     """All of them; `providers` as the process that answers sees them."""
     call.query(NoQuery)
-    async with call.services.db.read() as conn:
-        states = await chains.all_states(conn)
     providers = call.services.providers() if call.services.providers is not None else ()
-    return page([chain_view(state, [p for p in providers if p["chain"] == state.name]) for state in states], None)
+    async with call.services.db.read() as conn:
+        return page(await chain_views(conn, providers), None)
 
 
 ROUTES: Final = (

@@ -8,7 +8,6 @@ from aiohttp import web
 
 from settler.api.answers import Answer
 from settler.api.call import Services
-from settler.metrics import CONTENT_TYPE
 
 
 class Probes:
@@ -27,9 +26,9 @@ class Probes:
         is_ready, reasons = self._services.health.ready()
         return _answer(is_ready, {"status": "ready" if is_ready else "not ready", "reasons": reasons})
 
-    async def metrics(self, _request: web.Request) -> web.StreamResponse:
-        body = self._services.metrics.exposition()
-        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
+    async def metrics(self, request: web.Request) -> web.StreamResponse:
+        body, content_type = self._services.metrics.scrape(request.headers.get("Accept", ""))
+        return web.Response(body=body, headers={"Content-Type": content_type})
 
 
 def _answer(is_well: bool, body: dict[str, object]) -> web.Response:
