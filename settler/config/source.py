@@ -9,6 +9,7 @@ SETTLER__CHAINS__BASE__TOKENS=["USDC"]   lists and tables are written as in TOML
 from __future__ import annotations
 
 import errno
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from settler.config.errors import Path, Problem, key_of
 
 PREFIX = "SETTLER__"
 _FILE_SUFFIX = "_FILE"
+_IPV6_AND_PORT = re.compile(r"\[[0-9A-Fa-f:.]+\]:[0-9]+", re.ASCII)
+"""`api.listen`; no list."""
 _MAX_BYTES = 1 << 20
 """A configuration has some kilobytes, a secret less; more is a wrong file."""
 
@@ -94,7 +97,7 @@ def _secret(source: Source, name: str, file: FilePath) -> str | None:
 
 def _value(source: Source, name: str, text: str) -> Any:
     """Lists and tables are TOML; everything else stays text, which the tables read as what they need."""
-    if not text.lstrip().startswith(("[", "{")):
+    if not text.lstrip().startswith(("[", "{")) or _IPV6_AND_PORT.fullmatch(text.strip()):
         return text
     try:
         return tomllib.loads(f"value = {text}")["value"]

@@ -135,6 +135,8 @@ class Shop:
     _due: list[tuple[float, int, Address, int]] = field(default_factory=list)
     """Payments to come: when, in which order, to whom, how much."""
     _order: itertools.count[int] = field(default_factory=itertools.count)
+    _day: str = field(default_factory=lambda: os.urandom(3).hex())
+    """In references, which are never used twice: the shop may have been open before."""
     _sent: int = 0
 
     async def trade(self, every_s: float) -> None:
@@ -155,7 +157,7 @@ class Shop:
             "/v1/invoices",
             {
                 "amount": f"{10 + number * 7 % 90}.00",
-                "reference": f"order-{number} ({customer})",
+                "reference": f"order-{self._day}-{number} ({customer})",
                 "options": [{"chain": CHAIN, "token": TOKEN, "pay_to": to_checksum(to)}],
                 "expires_in_s": expires_in_s(customer),
             },
@@ -253,7 +255,7 @@ async def _receiver(port: int) -> AsyncIterator[None]:
 
     app = web.Application()
     app.router.add_post("/", take)
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
     await runner.setup()
     try:
         await web.TCPSite(runner, port=port).start()

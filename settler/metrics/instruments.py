@@ -152,7 +152,7 @@ class Instruments:
             "settler_webhook_deliveries_total", "Attempts to deliver an event, by how they ended.", "outcome"
         )
         self.outbox_pending = self._gauge("settler_outbox_pending", "Deliveries to be made.")
-        self.outbox_oldest = self._gauge("settler_outbox_oldest_seconds", "Age of the oldest of them.")
+        self.outbox_oldest = self._gauge("settler_outbox_oldest_seconds", "Age of the oldest delivery to be made.")
         self.dead_letters = self._gauge("settler_webhook_dead_letters", "Deliveries given up.")
 
     def _gauge(self, name: str, help_: str, *labels: str) -> Gauge:

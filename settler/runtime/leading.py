@@ -142,6 +142,8 @@ class Leading:
                     assert_never(never)
 
     async def _take(self, name: str, seen: Sighting) -> None:
+        if seen.row is not None and seen.row.holder is not None:
+            await self._cut_off()
         async with self._db.write() as conn:
             lease = await leases.take(
                 conn, self._chains[name], worker=self._worker, seen=seen.row, now=self._clock.now()
@@ -155,6 +157,13 @@ class Leading:
         self._on_lead(name, True)
         self._on_lease(name, lease.fencing)
         self._turned[name].set()
+
+    async def _cut_off(self) -> None:
+        """What a leader that stands still has locked must not stop the one that follows it."""
+        async with self._db.write() as conn:
+            ended = await leases.cut_off(conn)
+        if ended:
+            _log.warning("lease.sessions_ended", sessions=ended)
 
     def _fence(self, name: str, lease: Lease) -> Guard:
         async def fence(conn: AsyncConnection) -> None:

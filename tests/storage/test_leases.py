@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 
+import psycopg
 import pytest
 from sqlalchemy import select
 
 from chains.model import ChainId
 from settler.domain.leading import LeaseRow
 from settler.storage import chains, leases, schema
-from settler.storage.engine import Database
+from settler.storage.engine import Database, StorageUnavailable
 from settler.storage.leases import Lease, LeaseLost
 
 BASE, POLYGON = ChainId(8453), ChainId(137)
@@ -165,3 +168,48 @@ async def test_take__while_the_leader_is_inside_a_transaction__waits_for_its_end
     assert told == ["committed", "taken"]
     with pytest.raises(LeaseLost):
         await register(led(postgres_db, lease), "base")
+
+
+@asynccontextmanager
+async def standing_still(url: str, *, name: str = "settler") -> AsyncIterator[psycopg.AsyncConnection]:
+    """A session that has written, and whose process sends nothing more, in the midst of a pipeline."""
+    async with await psycopg.AsyncConnection.connect(url, application_name=name, prepare_threshold=None) as session:
+        await session.execute("UPDATE leases SET renewed_at = renewed_at")
+        async with session.pipeline() as pipeline:
+            await session.execute("SELECT 1")
+            session.pgconn.send_flush_request()
+            session.pgconn.flush()
+            yield session
+            with suppress(psycopg.Error):
+                await pipeline.sync()
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize(("name", "ended"), [("settler", 1), ("psql", 0)])
+async def test_cut_off__a_session_of_a_worker_stands_still__ends_it_and_nobody_elses(
+    postgres_db_url: str, monkeypatch: pytest.MonkeyPatch, name: str, ended: int
+) -> None:
+    """Found with a leader stopped by SIGSTOP: the server's own time-out did not end it within a minute."""
+    monkeypatch.setattr(leases, "STANDSTILL_S", 0.3)
+    db = await Database.open(postgres_db_url)
+    try:
+        await take(db, "a")
+        with suppress(psycopg.OperationalError):
+            async with standing_still(postgres_db_url, name=name):
+                async with db.write() as conn:
+                    assert await leases.cut_off(conn) == 0
+                await asyncio.sleep(0.6)
+                async with db.write() as conn:
+                    assert await leases.cut_off(conn) == ended
+                if ended:
+                    assert await take(db, "b") == Lease(BASE, 2)
+                else:
+                    with pytest.raises(StorageUnavailable):
+                        await take(db, "b")
+    finally:
+        await db.dispose()
+
+
+async def test_cut_off__nobody_stands_still__ends_nothing(db: Database) -> None:
+    async with db.write() as conn:
+        assert await leases.cut_off(conn) == 0
