@@ -165,9 +165,8 @@ def status(
     """Shows how far each relay is, and how many events it has not handed on yet."""
 
     async def work(_settings: Settings, db: Database) -> list[Json]:
-        from settler.storage import feed, relays
+        from settler.storage import relays
 
-        await feed.catch_up(db)
         async with db.read() as conn:
             return [_view(each) for each in await relays.standings(conn)]
 
@@ -209,7 +208,6 @@ def _view(standing: Standing) -> Json:
     return {
         "name": standing.name,
         "position": standing.position,
-        "newest": standing.newest,
         "behind": standing.behind,
         "oldest_waiting_at": None if waiting is None else time_text(waiting),
         "updated_at": time_text(standing.updated_at),

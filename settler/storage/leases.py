@@ -54,17 +54,6 @@ TAKE_WAIT_S = 1
 """A taker that has to wait for a lock looks again, and cuts off who holds it."""
 _TAKE_WAIT = text(f"SELECT set_config('lock_timeout', '{TAKE_WAIT_S}s', true)")
 NEVER_LED = LeaseRow(holder=None, fencing=0, renewals=0)
-STANDSTILL_S = 2
-"""Well below the time after which a leader counts as dead."""
-_CUT_OFF = text(
-    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
-    " WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()"
-    " AND backend_xid IS NOT NULL AND (wait_event = 'ClientRead' OR wait_event_type = 'Lock')"
-    f" AND state_change < clock_timestamp() - interval '{STANDSTILL_S} s'"
-)
-TAKE_WAIT_S = 1
-"""A taker that still has to wait for locks looks again, and cuts off who holds them."""
-_TAKE_WAIT = text(f"SELECT set_config('lock_timeout', '{TAKE_WAIT_S}s', true)")
 _GIVE_BACK = update(_t).where(*_HELD).values(holder=None, renewed_at=bindparam("now"))
 
 
@@ -104,8 +93,6 @@ async def take(
         await insert_missing(conn, _t, [never], key=["chain_id"])
     if conn.dialect.name == "postgresql":
         await conn.execute(_TAKE_WAIT)
-    if conn.dialect.name == "postgresql":
-        await conn.execute(_TAKE_WAIT)
     given = {"chain": chain_id, "number": seen.fencing, "seen": seen.renewals, "worker": worker, "now": now}
     taken = await conn.execute(_TAKE, given)
     return Lease(chain_id, seen.fencing + 1) if taken.rowcount == 1 else None
@@ -132,20 +119,6 @@ async def cut_off(conn: AsyncConnection) -> int:
     if conn.dialect.name != "postgresql":
         return 0
     return int((await conn.execute(_CUT_OFF, {"standstill_s": STANDSTILL_S})).scalar_one())
-
-
-async def cut_off(conn: AsyncConnection) -> int:
-    """Ends the sessions that hold locks and have stood still for `STANDSTILL_S`: how many. To be called when a leader
-    looks dead.
-
-    They wait for their process, or for another session that does. PostgreSQL's own time-out of idle transactions does
-    not reach those in the midst of a pipeline, which is how many rows at once are sent: without this, one whose process
-    stands still there would hold its locks for ever. One that is sent anything at all does not stand still. On SQLite
-    there is nothing to do: who holds its lock is on this machine.
-    """
-    if conn.dialect.name != "postgresql":
-        return 0
-    return int((await conn.execute(_CUT_OFF)).scalar_one())
 
 
 async def give_back(conn: AsyncConnection, lease: Lease, *, now: datetime) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import bindparam, delete, func, select, update
+from sqlalchemy import bindparam, delete, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from settler.domain.events import Event
@@ -26,6 +26,9 @@ _BEYOND = (
     select(_e).where(_e.c.position > bindparam("position")).order_by(_e.c.position).limit(bindparam("limit"))
 )  # fmt: skip
 _NEWEST = select(func.max(_e.c.position))
+_UNPLACED = select(func.count().label("count"), func.min(_e.c.created_at).label("oldest")).where(
+    text("events.position IS NULL")  # spelled as the partial index is
+)
 _OLDEST_BEYOND = (
     select(_e.c.created_at).where(_e.c.position > bindparam("position")).order_by(_e.c.position).limit(1)
 )  # fmt: skip
@@ -46,16 +49,11 @@ class Standing:
 
     name: str
     position: int
-    newest: int
-    """The last place given so far; 0 where there are no events."""
+    behind: int
+    """Events that it has not handed on yet, those without a place among them."""
     oldest_waiting_at: datetime | None
     """When the first event that it has not handed on was written; `None`: it has handed on all."""
     updated_at: datetime
-
-    @property
-    def behind(self) -> int:
-        """Events that it has not handed on yet."""
-        return max(0, self.newest - self.position)
 
 
 async def position(conn: AsyncConnection, name: str) -> int:
@@ -82,15 +80,17 @@ async def advance(conn: AsyncConnection, name: str, *, seen: int, to: int, now: 
 
 
 async def standings(conn: AsyncConnection) -> list[Standing]:
-    """All relays that have begun, by name."""
+    """All relays that have begun, by name. Only reads: on a standby too."""
     newest = (await conn.execute(_NEWEST)).scalar_one() or 0
+    unplaced = (await conn.execute(_UNPLACED)).one()
     rows = (await conn.execute(select(_r).order_by(_r.c.name))).all()
     return [
         Standing(
             name=row.name,
             position=row.position,
-            newest=newest,
-            oldest_waiting_at=(await conn.execute(_OLDEST_BEYOND, {"position": row.position})).scalar_one_or_none(),
+            behind=max(0, newest - row.position) + unplaced.count,
+            oldest_waiting_at=(await conn.execute(_OLDEST_BEYOND, {"position": row.position})).scalar_one_or_none()
+            or unplaced.oldest,
             updated_at=row.updated_at,
         )
         for row in rows
