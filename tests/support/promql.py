@@ -99,7 +99,7 @@ def parse(text: str) -> ql.Expr:
 @cache
 def names_read(text: str) -> frozenset[str]:
     """Names of the metrics an expression selects."""
-    return frozenset(selector.name or "" for selector in _selectors(parse(text)))
+    return frozenset(selector.name or "" for selector in selectors(text))
 
 
 @cache
@@ -115,7 +115,8 @@ def is_empty_without_data(text: str) -> bool:
     return bool(names_read(text)) and "absent" not in found
 
 
-def _selectors(expr: ql.Expr) -> list[ql.VectorSelector]:
+def selectors(text: str) -> list[ql.VectorSelector]:
+    """Every selection of series in an expression."""
     found: list[ql.VectorSelector] = []
 
     def look(each: ql.Expr) -> None:
@@ -124,8 +125,8 @@ def _selectors(expr: ql.Expr) -> list[ql.VectorSelector]:
         elif isinstance(each, ql.VectorSelector):
             found.append(each)
 
-    ql.walk(expr, look)
-    return list({id(each): each for each in found}.values())
+    ql.walk(parse(text), look)
+    return found
 
 
 # -- evaluation --------------------------------------------------------------------------------------------------------
@@ -239,8 +240,10 @@ def _absent(of: ql.Expr) -> Evaluated:
 Points = Sequence[tuple[float, float]]
 
 
-def _extrapolated(points: Points, since: float, until: float, *, is_counter: bool) -> float | None:
-    """promql/functions.go, extrapolatedRate, before its division by the range."""
+def _extrapolated(
+    points: Points, since: float, until: float, *, is_counter: bool, is_rate: bool = False
+) -> float | None:
+    """promql/functions.go, extrapolatedRate: in its order, so that not even the last digit differs."""
     if len(points) < 2:
         return None
     (first_at, first), (last_at, last) = points[0], points[-1]
@@ -256,7 +259,8 @@ def _extrapolated(points: Points, since: float, until: float, *, is_counter: boo
     covered = sampled
     covered += to_start if to_start < threshold else average / 2
     covered += to_end if to_end < threshold else average / 2
-    return grown * (covered / sampled)
+    factor = covered / sampled
+    return grown * (factor / (until - since) if is_rate else factor)
 
 
 def _increase(points: Points, since: float, until: float) -> float | None:
@@ -264,8 +268,7 @@ def _increase(points: Points, since: float, until: float) -> float | None:
 
 
 def _rate(points: Points, since: float, until: float) -> float | None:
-    grown = _extrapolated(points, since, until, is_counter=True)
-    return None if grown is None else grown / (until - since)
+    return _extrapolated(points, since, until, is_counter=True, is_rate=True)
 
 
 def _delta(points: Points, since: float, until: float) -> float | None:
