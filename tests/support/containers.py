@@ -109,6 +109,18 @@ def inspected(id_: str) -> dict[str, Any]:
     return dict(found)
 
 
+def logs_of(id_: str) -> str:
+    """Both streams."""
+    return subprocess.run(
+        ["podman", "logs", id_],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=True,
+    ).stdout
+
+
 def is_healthy(id_: str) -> bool:
     """What the image's own HEALTHCHECK says now."""
     return (
