@@ -91,6 +91,11 @@ def test_load__value_and_file_both__is_refused(tmp_path: Path) -> None:
     assert "unset one of the two" in problems(tmp_path, BASE, environ)["SETTLER__DATABASE__URL_FILE"]
 
 
+def test_load__ipv6_address_to_listen_on__is_no_list(tmp_path: Path) -> None:
+    """It was refused as bad TOML: what begins with a bracket was taken for a list."""
+    assert str(read(tmp_path, BASE, {"SETTLER__API__LISTEN": "[::1]:8080"}).api.listen) == "[::1]:8080"
+
+
 def test_anvil_program__comes_from_the_environment() -> None:
     assert anvil_program({}) is None
     assert anvil_program({"SETTLER_ANVIL": ""}) is None
