@@ -40,15 +40,14 @@ _TAKE = (
         renewed_at=bindparam("now"),
     )
 )
-STANDSTILL_S = 4
-"""Of a session. Half of the time after which a leader counts as dead."""
+STANDSTILL_S = 2
+"""Of a session, before it may be ended: well below the time after which a leader counts as dead."""
 _CUT_OFF = text("""
     SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
     WHERE datname = current_database() AND usename = current_user
       AND application_name = current_setting('application_name') AND pid <> pg_backend_pid()
       AND backend_xid IS NOT NULL AND state_change < clock_timestamp() - make_interval(secs => :standstill_s)
-      AND (wait_event = 'ClientRead'
-           OR wait_event_type = 'Lock' AND pid IN (SELECT pid FROM pg_locks WHERE relation = 'leases'::regclass))
+      AND (wait_event = 'ClientRead' OR wait_event_type = 'Lock')
 """)
 TAKE_WAIT_S = 1
 """A taker that has to wait for a lock looks again, and cuts off who holds it."""
@@ -111,10 +110,12 @@ async def renew(conn: AsyncConnection, leases: Sequence[Lease], *, now: datetime
 async def cut_off(conn: AsyncConnection) -> int:
     """Ends the sessions of workers that hold locks and stand still: how many. To be called when a leader looks dead.
 
-    They wait for a process that was stopped, or, as a leader's, for one that does. PostgreSQL's own time-out of idle
+    They wait for a process that was stopped, or for the lock of a session that does: of one stopped process all have to
+    go at once, since one that is granted the lock of another begins a new silence. PostgreSQL's own time-out of idle
     transactions does not reach a session in the midst of a pipeline, which is how many rows at once are sent: it would
-    keep its locks for ever. A session that is sent anything at all does not stand still. On SQLite there is nothing to
-    do: its one writer is this process.
+    keep its locks for ever. A session that is sent anything at all does not stand still; a request of a live worker that
+    waits for such a lock is cut off too, answered 503, and may be sent again. On SQLite there is nothing to do: its one
+    writer is this process.
     """
     if conn.dialect.name != "postgresql":
         return 0
