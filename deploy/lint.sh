@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Every linter over what is in deploy/: `make lint-deploy`. Fails on any finding; what may be found is written where it is,
-# with the reason. Installs its tools into .lint (Python) and deploy/lint/node_modules (schemas) and nowhere else.
+# Every linter over what is in deploy/: `make lint-deploy`. Fails on any finding; what may be found is written where it
+# is, with the reason. Installs its tools into .lint (Python) and deploy/lint/node_modules (schemas), nowhere else.
 #
 #   deploy/lint.sh                  all of it: about two minutes, and one more the first time
 #   deploy/lint.sh helm terraform   only these
 #   deploy/lint.sh install          the tools alone
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# Where there is no npm, deploy/fetch-anvil.sh has put one there.
+export PATH="$PATH:$PWD/.venv/bin"
 tools=.lint/bin
 python=$tools/python
 helm=.lint/helm/helm
@@ -27,7 +29,7 @@ install() {
     fi
     if [[ ! -e deploy/lint/node_modules/.installed || deploy/lint/package-lock.json -nt deploy/lint/node_modules/.installed ]]; then
         echo 'installing schemas into deploy/lint/node_modules …'
-        (cd deploy/lint && PATH="$PATH:$OLDPWD/.venv/bin" npm ci --loglevel=error >/dev/null)
+        (cd deploy/lint && npm ci --loglevel=error >/dev/null)
         touch deploy/lint/node_modules/.installed
     fi
 }

@@ -1,4 +1,4 @@
-"""Makes the database's password and the URL that holds it, once: `make_secrets.py FOLDER`. In compose.yaml, before all else.
+"""Makes the database's password and the URL that holds it, once: `make_secrets.py FOLDER`. The first of compose.yaml.
 
 They live in a volume that only the database, settler and the demo see, and that goes with `docker compose down -v`.
 Nobody has to think of one, and none stands in the repository.

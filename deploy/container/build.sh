@@ -6,7 +6,7 @@
 #   CONTAINER_TOOL   docker or podman; default: the one there is
 #   BASE_IMAGE       what is built on; with a digest (…@sha256:…) it is pinned. Default: the Dockerfile's
 #   BUILD_FLAGS      more for the build, e.g. --network=host or --build-arg=LOCK=deploy/with-parquet.lock
-#   SYFT             the program that makes the bill; default: syft on PATH, else .lint/bin/syft (make lint-deploy)
+#   SYFT             the program that makes the bill; default: syft on PATH, else .lint/bin/syft (deploy/lint.sh install)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 

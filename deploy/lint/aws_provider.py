@@ -36,6 +36,7 @@ MADE_UP: dict[str, Any] = {
     "partition": "aws",
     "region": "eu-central-1",
     "names": ["eu-central-1a", "eu-central-1b", "eu-central-1c"],
+    "cidr_block": "10.20.0.0/20",
     "json": '{"Version":"2012-10-17","Statement":[]}',
 }
 

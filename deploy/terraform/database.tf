@@ -55,7 +55,7 @@ resource "aws_db_instance" "this" {
 
   # RDS makes the administrator's password, keeps it in Secrets Manager and changes it every week. The daemon does not
   # log in as administrator: roles.tf.
-  username                            = "administrator"
+  username                            = "settler_admin"
   manage_master_user_password         = true
   master_user_secret_kms_key_id       = aws_kms_key.this.key_id
   iam_database_authentication_enabled = true

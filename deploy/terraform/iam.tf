@@ -181,6 +181,22 @@ data "aws_iam_policy_document" "scheduler" {
     }
   }
   statement {
+    sid       = "Tag"
+    actions   = ["ecs:TagResource"]
+    resources = ["arn:${local.partition}:ecs:${local.region}:${local.account}:task/${aws_ecs_cluster.this.name}/*"]
+    condition {
+      test     = "StringEquals"
+      variable = "ecs:CreateAction"
+      values   = ["RunTask"]
+    }
+  }
+  statement {
+    # The schedule itself is encrypted.
+    sid       = "Decrypt"
+    actions   = ["kms:Decrypt"]
+    resources = [aws_kms_key.this.arn]
+  }
+  statement {
     sid       = "Pass"
     actions   = ["iam:PassRole"]
     resources = [aws_iam_role.execution["reconcile"].arn]

@@ -3,7 +3,14 @@ locals {
   makes_network      = var.network == null
   zones              = local.makes_network ? var.zones : []
   vpc_id             = local.makes_network ? aws_vpc.this[0].id : var.network.vpc_id
+  private_cidrs      = local.makes_network ? [for zone in local.zones : aws_subnet.private[zone].cidr_block] : [for subnet in data.aws_subnet.given : subnet.cidr_block]
   private_subnet_ids = local.makes_network ? [for zone in local.zones : aws_subnet.private[zone].id] : var.network.private_subnet_ids
+}
+
+data "aws_subnet" "given" {
+  for_each = local.makes_network ? toset([]) : toset(var.network.private_subnet_ids)
+
+  id = each.value
 }
 
 resource "aws_vpc" "this" {

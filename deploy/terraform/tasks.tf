@@ -6,6 +6,10 @@ locals {
       { name = "SETTLER__RUNTIME__DRAIN_TIMEOUT_S", value = tostring(var.drain_timeout_s) },
       { name = "SETTLER__RUNTIME__LOG_FORMAT", value = "json" },
     ],
+    # The load balancer's addresses, whose X-Forwarded-For says who calls: else all callers would count as one.
+    var.load_balancer == null || contains(keys(var.settings), "api.trusted_proxies") ? [] : [
+      { name = "SETTLER__API__TRUSTED_PROXIES", value = jsonencode(local.private_cidrs) },
+    ],
     [for key in sort(keys(var.settings)) : { name = local.variable_of[key], value = var.settings[key] }],
   )
   secrets = [

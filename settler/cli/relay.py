@@ -89,8 +89,6 @@ def nats(
 
     if not relay_nats.is_installed():
         raise Failure("NATS needs its client, which is not installed; run pip install 'settler[nats]'", code=USAGE)
-    if creds is not None and not relay_nats.can_sign():
-        raise Failure("--creds needs the package nkeys, which is not installed; run pip install nkeys", code=USAGE)
     _check_name(name)
     target = relay_nats.NatsTarget(
         servers=_servers(url, url_file),

@@ -23,6 +23,7 @@ from urllib.parse import quote, urlsplit
 
 from settler.domain.events import EventType
 from settler.logs import get_logger
+from settler.stages import nats_credentials
 from settler.stages.relaying import Message, Published, PublishRefused
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class NatsTarget:
     subject: str
     """`{type}` stands for the event's type, which makes two words of it: `settler.invoice.settled`."""
     creds: Path | None = None
-    """A file of NATS credentials: a JWT and its key."""
+    """A file of NATS credentials, read anew at each connection: they run out and are replaced."""
     tls_ca: Path | None = None
     """Certificates to trust instead of the system's."""
     create_stream: bool = False
@@ -88,9 +89,13 @@ def checked(target: NatsTarget) -> NatsTarget:
     words = target.subject.replace("{type}", "a.b").split(".")
     if not all(word and word.isascii() and word.isprintable() and not set(word) & set(" *>{}") for word in words):
         raise ValueError(f"--subject {target.subject!r}: write words with dots between, like settler.{{type}}")
-    for option, file in (("--creds", target.creds), ("--tls-ca", target.tls_ca)):
-        if file is not None and not file.is_file():
-            raise ValueError(f"{option} {file}: there is no such file")
+    if target.tls_ca is not None and not target.tls_ca.is_file():
+        raise ValueError(f"--tls-ca {target.tls_ca}: there is no such file")
+    if target.creds is not None:
+        try:
+            nats_credentials.read(target.creds)
+        except ValueError as error:
+            raise ValueError(f"--creds: {error}") from None
     return target
 
 
@@ -98,13 +103,6 @@ def is_installed() -> bool:
     from importlib.util import find_spec
 
     return find_spec("nats") is not None
-
-
-def can_sign() -> bool:
-    """Whether credentials can be used: their key signs, which the client leaves to a package of its own."""
-    from importlib.util import find_spec
-
-    return find_spec("nkeys") is not None
 
 
 class NatsPublisher:
@@ -189,14 +187,14 @@ class _Connection:
 
         target = self._target
         try:
-            tls = None
-            if target.tls_ca is not None:
-                tls = ssl.create_default_context(cafile=str(target.tls_ca))
+            tls = None if target.tls_ca is None else ssl.create_default_context(cafile=str(target.tls_ca))
+            creds = None if target.creds is None else nats_credentials.read(target.creds)
             async with asyncio.timeout(CONNECT_WITHIN_S):
                 await self._client.connect(
                     servers=list(target.servers),
                     name="settler relay",
-                    user_credentials=None if target.creds is None else str(target.creds),
+                    signature_cb=None if creds is None else creds.sign,
+                    user_jwt_cb=None if creds is None else lambda: bytearray(creds.jwt.encode()),
                     tls=tls,
                     connect_timeout=int(CONNECT_WITHIN_S),
                     # A connection that broke is replaced here, see above.

@@ -113,9 +113,9 @@ async def cut_off(conn: AsyncConnection) -> int:
     They wait for a process that was stopped, or for the lock of a session that does: of one stopped process all have to
     go at once, since one that is granted the lock of another begins a new silence. PostgreSQL's own time-out of idle
     transactions does not reach a session in the midst of a pipeline, which is how many rows at once are sent: it would
-    keep its locks for ever. A session that is sent anything at all does not stand still; a request of a live worker that
-    waits for such a lock is cut off too, answered 503, and may be sent again. On SQLite there is nothing to do: its one
-    writer is this process.
+    keep its locks for ever. A session that is sent anything at all does not stand still; a request of a live worker
+    that waits for such a lock is cut off too, answered 503, and may be sent again. On SQLite there is nothing to do:
+    its one writer is this process.
     """
     if conn.dialect.name != "postgresql":
         return 0

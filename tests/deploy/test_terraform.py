@@ -70,6 +70,7 @@ def test_tasks__set_what_the_configuration_knows() -> None:
     names = set(re.findall(r'name = "(SETTLER__\w+)"', read(MODULE)))
     assert names == {
         "SETTLER__API__LISTEN",
+        "SETTLER__API__TRUSTED_PROXIES",
         "SETTLER__DATABASE__URL",
         "SETTLER__RUNTIME__DRAIN_TIMEOUT_S",
         "SETTLER__RUNTIME__LOG_FORMAT",
@@ -117,6 +118,13 @@ def test_files__that_the_module_reads__are_there() -> None:
     assert {"../postgres/roles.sql", "bootstrap.sh"} <= set(paths)
     for path in paths:
         assert (MODULE / path).exists(), path
+
+
+def test_checkov__whatever_it_skips__is_in_the_documentation() -> None:
+    text = "".join(path.read_text() for path in MODULE.glob("*.tf")) + (DEPLOY / "lint.sh").read_text()
+    skipped = set(re.findall(r"(?:skip=|--skip-check )(CKV2?_\w+)", text))
+    table = (DEPLOY.parent / "docs" / "aws.md").read_text().split("| checkov | skipped on |")[1]
+    assert skipped == set(re.findall(r"CKV2?_\w+", table))
 
 
 def test_health_check__is_the_images_own() -> None:

@@ -37,6 +37,7 @@ async def gauged(db: Database) -> Gauged:
     return Gauged(await World.on(db))
 
 
+@pytest.mark.slow
 async def test_suspense__its_value__is_summed_and_falls_when_it_is_worked_off(gauged: Gauged) -> None:
     world = gauged.world
     invoice = await world.invoice("100")
@@ -53,6 +54,7 @@ async def test_suspense__its_value__is_summed_and_falls_when_it_is_worked_off(ga
     assert await gauged.value("settler_unmatched_amount_base", token="USDC") == 0
 
 
+@pytest.mark.slow
 async def test_oldest_unsettled__on_hold__waits_for_an_operator_and_not_for_us(gauged: Gauged) -> None:
     world = gauged.world
     held = await world.invoice("100")

@@ -4,6 +4,7 @@ from outside makes a series of its own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from settler.clock import FakeClock
 from settler.metrics import ChainCalls, Metrics
+from tests.docs.pages import PAGES, Page
 
 HERE = Path(__file__).parent
 PROMISED = """
@@ -50,6 +52,9 @@ settler_reconciliation_breaks gauge chain
 settler_build_info gauge version python
 """
 """INTERFACE.md's table, line by line."""
+OF_HISTOGRAM = ("_bucket", "_sum", "_count")
+NO_METRICS = {"settler_migrator"}
+"""Other words of this form in the documents: a role of the database."""
 BESIDE = {
     "settler_chain_halted": "an alert for as long as it lasts, which no counter of reversals gives",
     "settler_lease_fencing": "leaders that change, whichever worker crashed",
@@ -77,6 +82,14 @@ def test_metrics__every_one_promised__has_its_name_type_and_labels() -> None:
 def test_metrics__beside_those_promised__are_only_those_with_a_reason() -> None:
     promised = {line.split()[0] for line in PROMISED.strip().splitlines()}
     assert set(golden()) == promised | set(BESIDE)
+
+
+@pytest.mark.parametrize("shown", PAGES, ids=str)
+def test_metrics__those_that_documents_name__exist(shown: Page) -> None:
+    known = set(golden())
+    known |= {f"{name}{part}" for name, (kind, _) in golden().items() if kind == "histogram" for part in OF_HISTOGRAM}
+    named = set(re.findall(r"\bsettler_[a-z_]+[a-z]\b(?=[`{}\[ )|,\n])", shown.text)) - NO_METRICS
+    assert named <= known
 
 
 def test_metrics__each__says_what_it_means_as_it_always_did() -> None:
@@ -110,7 +123,7 @@ def test_metrics__foreign_text__makes_no_series_but_other(what: str) -> None:
     metrics.add_chain("base", providers=["a.example"], tokens={"USDC": 6}, stages=["watch"])
     FOREIGN[what](metrics, "made known")
     before = series(metrics)
-    for number in range(50):
+    for number in range(10):
         FOREIGN[what](metrics, f'0x{number:040x} {{le="\n"}}')
     assert series(metrics) == before
     assert not any("0x0" in value for labels in before for value in labels)

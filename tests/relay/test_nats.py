@@ -19,7 +19,7 @@ from settler.stages.relaying import PublishRefused
 from settler.storage import relays
 from settler.storage.engine import Database
 from settler.webhook.sign import encode
-from tests.relay import nats_server
+from tests.relay import nats_jwt, nats_server
 from tests.relay.nats_server import STREAM, SUBJECT, NatsServer
 from tests.relay.samples import a_message, tell
 from tests.support import nursery
@@ -227,6 +227,20 @@ async def test_relay__wrong_password_or_no_permission__is_refused_and_not_shown(
         secret.write_text(f"nats://relay:s3cret@{host}\n")
         done = await asyncio.to_thread(cli, *words, config=config)
         assert (done.returncode, done.stdout) == (0, "1 events handed on, up to position 1\n")
+
+
+async def test_relay__server_asks_for_credentials__has_them_of_a_file(sqlite_db: Database, tmp_path: Path) -> None:
+    config = _config(tmp_path)
+    await tell(sqlite_db, 0, 5)
+    async with nats_server.serving(tmp_path, extra=nats_jwt.server_settings()) as server:
+        file = tmp_path / "settler.creds"
+        file.write_text(nats_jwt.credentials(nats_jwt.STRANGER))
+        code, _, said = await once(config, server, "--create-stream", "--creds", str(file))
+        assert code == 1
+        assert "authorization violation" in said.lower()
+        file.write_text(nats_jwt.credentials())
+        code, handed_on, said = await once(config, server, "--create-stream", "--creds", str(file))
+        assert (code, handed_on["events"]) == (0, 5), said
 
 
 async def test_relay__server_away__once_is_a_problem(sqlite_db: Database, tmp_path: Path, server: NatsServer) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+from pathlib import Path
+
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from nats.js.api import StreamConfig
 
 from settler.domain.events import EventType
+from settler.stages import nats_credentials
 from settler.stages.relay_nats import (
     NatsTarget,
     checked,
@@ -16,6 +21,7 @@ from settler.stages.relay_nats import (
     subject_filter,
 )
 from settler.stages.relaying import PublishRefused
+from tests.relay import nats_jwt
 from tests.relay.samples import a_message
 
 
@@ -119,3 +125,34 @@ def test_reply_error__what_repeating_does_not_mend__is_refused(data: bytes) -> N
 def test_reply_error__nobody_listens__is_tried_again() -> None:
     error = reply_error({"Status": "503"}, b"", "S")
     assert "no stream takes" in str(error)
+
+
+# -- credentials -------------------------------------------------------------------------------------------------------
+
+
+def test_credentials__as_nsc_writes_them__sign() -> None:
+    found = nats_credentials.parse(nats_jwt.credentials(), "file")
+    assert found.seed == nats_jwt.OF_USER.seed
+    assert nats_jwt.OF_USER.name.startswith("U")
+    assert nats_jwt.OF_USER.seed_text.startswith("SU")
+    public = Ed25519PrivateKey.from_private_bytes(found.seed).public_key()
+    public.verify(base64.b64decode(found.sign("nonce")), b"nonce")
+    assert found.jwt not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is no NATS credentials file"),
+        (nats_jwt.credentials().partition("*")[0], "holds no user JWT with its seed"),
+        (nats_jwt.credentials().replace("SU", "SUA", 1), "cut off or changed"),
+        (nats_jwt.credentials(nats_jwt.OF_ACCOUNT), "not a user's"),
+    ],
+)
+def test_credentials__of_no_use__are_named_and_not_shown(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "settler.creds"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=words) as caught:
+        checked(a_target(creds=file))
+    assert str(caught.value).startswith(f"--creds: {file}")
+    assert nats_jwt.OF_USER.seed_text[4:20] not in str(caught.value)

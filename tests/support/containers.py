@@ -208,7 +208,7 @@ def _pip_conf() -> str:
 def tool(name: str) -> Path:
     """A program of deploy/lint.lock."""
     found = ROOT / ".lint" / "bin" / name
-    assert found.exists(), f"{found} is missing: run make lint-deploy"
+    assert found.exists(), f"{found} is missing: run deploy/lint.sh install"
     return found
 
 

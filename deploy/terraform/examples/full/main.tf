@@ -37,7 +37,7 @@ module "settler" {
   drain_timeout_s    = 60
 
   settings = {
-    "api.trusted_proxies"                   = jsonencode(["10.20.0.0/16"])
+    "api.rate_limit_rps"                    = "1000"
     "invoices.late"                         = "hold"
     "chains.base.tokens"                    = jsonencode(["USDC"])
     "chains.base.tiers"                     = "[{ up_to = \"50\", finality = 2 }]"
