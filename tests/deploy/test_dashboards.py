@@ -216,6 +216,13 @@ def test_provisioning__points_at_the_dashboards_and_the_source_they_name() -> No
     assert provider["options"]["path"] == "/var/lib/grafana/dashboards"
 
 
+@pytest.mark.parametrize("picture", sorted((ROOT / "docs" / "images").glob("dashboard-*.png")), ids=lambda p: p.stem)
+def test_picture__is_small_and_shown(picture: Path) -> None:
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert picture.stat().st_size < 300_000
+    assert f"images/{picture.name}" in page("dashboards.md").links
+
+
 def _yaml(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = yaml.safe_load(path.read_text())
     return found
