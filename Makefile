@@ -23,7 +23,7 @@ NODE := node_modules/.installed
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: $(VENV) $(NODE) ## the whole job on this machine, nothing to configure (ARGS=--exit-when-settled ends by itself)
@@ -53,6 +53,10 @@ soak: $(VENV) ## simulated worlds from fresh seeds until one breaks, or Ctrl-C (
 test-system: $(VENV) $(NODE) ## the pages in Debian's Chromium, which it installs (as root or through sudo); pictures in .screenshots
 	@deploy/install-system.sh
 	@$(BIN)/pytest -m system $(PYTEST_ARGS)
+
+.PHONY: lint-deploy
+lint-deploy: $(VENV) $(NODE) ## every linter over deploy/: Helm, Kubernetes, Terraform, container files, scripts (.lint)
+	@deploy/lint.sh
 
 .PHONY: coverage
 coverage: $(VENV) ## branches of the pure core that its own tests leave out: none
@@ -85,11 +89,17 @@ lock: .venv/.uv ## resolve the dependencies anew: requirements.lock, deploy/node
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-annotate --upgrade --custom-compile-command 'make lock' \
 		deploy/node.in --output-file deploy/node.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-annotate --upgrade --custom-compile-command 'make lock' \
+		$(addprefix --no-emit-package ,aws-cdk-lib jsii constructs aws-cdk-asset-awscli-v1 \
+		aws-cdk-asset-node-proxy-agent-v6 aws-cdk-cloud-assembly-schema) \
+		deploy/lint.in --output-file deploy/lint.lock
 	@PATH="$$PATH:$(CURDIR)/$(BIN)" npm install --package-lock-only --ignore-scripts --no-audit --no-fund --loglevel=error
+	@cd deploy/lint && PATH="$$PATH:$(CURDIR)/$(BIN)" npm install --package-lock-only --ignore-scripts --no-audit --no-fund --loglevel=error
 
 .PHONY: clean
 clean: ## remove what was installed, built and cached
-	@rm -rf .venv node_modules build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf .venv .lint node_modules deploy/*/node_modules deploy/grafana/render/node_modules build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find $(CODE) -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 # The stamps come last in each recipe: an interrupted install is done again.
