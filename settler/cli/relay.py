@@ -16,7 +16,7 @@ from settler.cli.text import Columns, Json, one_line, print_json, print_list, pr
 
 if TYPE_CHECKING:
     from settler.config import Settings
-    from settler.stages.relay_nats import NatsTarget
+    from settler.stages.nats_stream import NatsTarget
     from settler.stages.relaying import Stopped
     from settler.storage.engine import Database
     from settler.storage.relays import Standing
@@ -85,12 +85,12 @@ def nats(
     Goes on where it was stopped or killed. The stream drops what it gets twice, by the event's id. Run it beside the
     daemon; two of one name do no harm.
     """
-    from settler.stages import relay_nats
+    from settler.stages import nats_stream, relay_nats
 
     if not relay_nats.is_installed():
         raise Failure("NATS needs its client, which is not installed; run pip install 'settler[nats]'", code=USAGE)
     _check_name(name)
-    target = relay_nats.NatsTarget(
+    target = nats_stream.NatsTarget(
         servers=_servers(url, url_file),
         stream=stream,
         subject=subject,
@@ -100,7 +100,7 @@ def nats(
         replicas=replicas,
     )
     try:
-        relay_nats.checked(target)
+        nats_stream.checked(target)
     except ValueError as error:
         raise Failure(str(error), code=USAGE) from None
 

@@ -175,12 +175,16 @@ class Shop:
             await self._reorg(sent)
 
     async def _reorg(self, sent: TxHash) -> None:
-        """The payment's block and the one before it are replaced; it is mined again in the second of the new ones."""
-        mined = await devchain.wait_mined(self.node, sent)
-        raw = await devchain.raw_transaction(self.node, sent)
-        depth = (await devchain.head(self.node)).number - int(mined["blockNumber"], 16) + REORG_DEPTH
-        await devchain.reorg(self.node, depth, [(raw, depth - 1)])
-        print(f"a reorg replaced {depth} blocks", flush=True)
+        """The newest blocks are replaced, the payment's among them; what was in them is in the last of the new ones."""
+        await devchain.wait_mined(self.node, sent)
+        head = (await devchain.head(self.node)).number
+        raws: list[bytes] = []
+        for number in range(head - REORG_DEPTH + 1, head + 1):
+            block = await self.node.rpc("eth_getBlockByNumber", hex(number), False)
+            hashes = [TxHash(bytes.fromhex(text[2:])) for text in block["transactions"]]
+            raws += [await devchain.raw_transaction(self.node, tx_hash) for tx_hash in hashes]
+        await devchain.reorg(self.node, REORG_DEPTH, [(raw, REORG_DEPTH - 1) for raw in raws])
+        print(f"a reorg replaced {REORG_DEPTH} blocks with {len(raws)} transactions", flush=True)
 
 
 async def _operate(backend: Backend) -> None:
@@ -189,7 +193,7 @@ async def _operate(backend: Backend) -> None:
         answer = await backend.call("GET", "/v1/transfers?allocation=unmatched&limit=200")
         for transfer in answer["data"]:
             age = SystemClock().now() - datetime.fromisoformat(transfer["recorded_at"])
-            if age > OPERATOR_AFTER:
+            if transfer["status"] == "final" and age > OPERATOR_AFTER:
                 reason = {"reason": "the demo's operator: paid back by hand"}
                 await backend.call("POST", f"/v1/transfers/{transfer['id']}/dismiss", reason)
         await asyncio.sleep(OPERATOR_LOOKS_EVERY_S)

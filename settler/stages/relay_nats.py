@@ -13,17 +13,21 @@ What does not belong here: which events, when, and how far (`settler.stages.rela
 from __future__ import annotations
 
 import asyncio
-import json
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from typing import TYPE_CHECKING
 
-from settler.domain.events import EventType
 from settler.logs import get_logger
 from settler.stages import nats_credentials
+from settler.stages.nats_stream import (
+    NatsTarget,
+    Unavailable,
+    headers,
+    plain,
+    reply_error,
+    stream_problem,
+    subject_filter,
+)
 from settler.stages.relaying import Message, Published, PublishRefused
 
 if TYPE_CHECKING:
@@ -37,66 +41,10 @@ CONFIRM_WITHIN_S = 10.0
 """From the first message of a batch to its last acknowledgement; a drain waits no longer than this."""
 DUPLICATE_WINDOW_S = 3_600.0
 """Of a stream made here: how late a crashed relay may come back without writing anything twice."""
-DUPLICATE_WINDOW_MIN_S = 60.0
-"""Far longer than a restart of the relay takes; the server's own default is two minutes."""
 MAX_AGE_S = 30 * 86_400.0
 """Of a stream made here: how far back a consumer may begin. Everything older stays in `GET /v1/events`."""
-_NO_RESPONDERS = "503"
-_REFUSALS = frozenset({10054, 10060, 10109})
-"""Error codes of JetStream that no repetition mends: message too large, another stream, stream sealed.
-https://github.com/nats-io/nats-server/blob/main/server/errors.json"""
-_SCHEMES = ("nats", "tls")
 
 log = get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NatsTarget:
-    """Where to, as an operator says it. Valid by `checked`."""
-
-    servers: tuple[str, ...] = field(repr=False)
-    """URLs, which may hold a password or a token; any one of the cluster will do."""
-    stream: str
-    subject: str
-    """`{type}` stands for the event's type, which makes two words of it: `settler.invoice.settled`."""
-    creds: Path | None = None
-    """A file of NATS credentials, read anew at each connection: they run out and are replaced."""
-    tls_ca: Path | None = None
-    """Certificates to trust instead of the system's."""
-    create_stream: bool = False
-    replicas: int = 1
-    """Of a stream made here."""
-
-    @property
-    def hosts(self) -> str:
-        """For people: nothing of the URLs but host and port."""
-        parts = [urlsplit(server) for server in self.servers]
-        return ", ".join(f"{part.hostname}:{part.port or 4222}" for part in parts)
-
-
-def checked(target: NatsTarget) -> NatsTarget:
-    """`target` as it is. Raises `ValueError` naming the option, without showing a URL."""
-    for server in target.servers:
-        try:
-            parts = urlsplit(server)
-            is_right = parts.scheme in _SCHEMES and bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            is_right = False
-        if not is_right or not server.isprintable() or " " in server:
-            raise ValueError("--url: is no URL of a NATS server; write one like nats://127.0.0.1:4222")
-    if not target.stream or any(c in target.stream for c in " .*>/\\") or not target.stream.isprintable():
-        raise ValueError(f"--stream {target.stream!r}: give a name without spaces, dots, slashes, * and >")
-    words = target.subject.replace("{type}", "a.b").split(".")
-    if not all(word and word.isascii() and word.isprintable() and not set(word) & set(" *>{}") for word in words):
-        raise ValueError(f"--subject {target.subject!r}: write words with dots between, like settler.{{type}}")
-    if target.tls_ca is not None and not target.tls_ca.is_file():
-        raise ValueError(f"--tls-ca {target.tls_ca}: there is no such file")
-    if target.creds is not None:
-        try:
-            nats_credentials.read(target.creds)
-        except ValueError as error:
-            raise ValueError(f"--creds: {error}") from None
-    return target
 
 
 def is_installed() -> bool:
@@ -115,7 +63,7 @@ class NatsPublisher:
     async def publish(self, messages: Sequence[Message], *, in_flight: int) -> Published:
         try:
             connection = await self._connected()
-        except _Unavailable as error:
+        except Unavailable as error:
             return Published(confirmed=0, trouble=str(error))
         published = await connection.publish(messages, self._target.subject, in_flight=in_flight)
         if published.trouble is not None:
@@ -140,10 +88,6 @@ class NatsPublisher:
         return self._connection
 
 
-class _Unavailable(Exception):
-    """Tried again by the next `publish`."""
-
-
 class _Connection:
     """One connection to one server, from its greeting to its first trouble."""
 
@@ -164,7 +108,7 @@ class _Connection:
         return not self._client.is_connected
 
     async def open(self) -> None:
-        """Connects and looks at the stream. Raises `_Unavailable`, or `PublishRefused` for what is to be mended."""
+        """Connects and looks at the stream. Raises `Unavailable`, or `PublishRefused` for what is to be mended."""
         await self._connect()
         await self._look_at_stream()
         self._inbox = self._client.new_inbox()
@@ -207,17 +151,17 @@ class _Connection:
                     closed_cb=self._on_closed,
                 )
         except TimeoutError:
-            raise _Unavailable(self._unreachable(self._said or "no answer")) from None
+            raise Unavailable(self._unreachable(self._said or "no answer")) from None
         except ssl.SSLError as error:
             raise PublishRefused(self._unreachable(error.reason or "TLS failed")) from None
         except (nats.errors.Error, OSError, ValueError) as error:
             cause = self._said if isinstance(error, nats.errors.NoServersError) and self._said else error
             if _is_refusal(cause) or isinstance(error, ValueError):
                 raise PublishRefused(f"{self._unreachable(cause)}; see user, password or --creds") from None
-            raise _Unavailable(self._unreachable(cause)) from None
+            raise Unavailable(self._unreachable(cause)) from None
 
     def _unreachable(self, cause: object) -> str:
-        return f"NATS at {self._target.hosts}: {_plain(cause)}"
+        return f"NATS at {self._target.hosts}: {plain(cause)}"
 
     async def _look_at_stream(self) -> None:
         """Whether the stream is there and takes what will be sent."""
@@ -236,15 +180,15 @@ class _Connection:
                 config = (await manager.add_stream(self._new_stream())).config
                 log.info("relay.stream_created", stream=self._target.stream)
         except ServiceUnavailableError as error:
-            raise _Unavailable(f"JetStream: {_plain(error)}") from None
+            raise Unavailable(f"JetStream: {plain(error)}") from None
         except APIError as error:
-            raise PublishRefused(f"JetStream refuses stream {self._target.stream}: {_plain(error)}") from None
+            raise PublishRefused(f"JetStream refuses stream {self._target.stream}: {plain(error)}") from None
         except (nats.errors.NoRespondersError, nats.errors.TimeoutError):
             if self._said is not None:
-                raise PublishRefused(f"NATS: {_plain(self._said)}") from None
-            raise _Unavailable("JetStream does not answer: is it enabled on this server and for this user?") from None
+                raise PublishRefused(f"NATS: {plain(self._said)}") from None
+            raise Unavailable("JetStream does not answer: is it enabled on this server and for this user?") from None
         except (nats.errors.Error, OSError) as error:
-            raise _Unavailable(self._unreachable(error)) from None
+            raise Unavailable(self._unreachable(error)) from None
         problem = stream_problem(config, self._target.subject)
         if problem is not None:
             raise PublishRefused(f"stream {self._target.stream} {problem}")
@@ -281,7 +225,7 @@ class _Connection:
                     confirmed += 1
         except TimeoutError:
             trouble = f"NATS confirmed {confirmed} of {len(sent)} messages within {CONFIRM_WITHIN_S:.0f} s"
-        except _Unavailable as error:
+        except Unavailable as error:
             trouble = str(error)
         finally:
             for each in sent:
@@ -292,7 +236,7 @@ class _Connection:
         return Published(confirmed=confirmed, trouble=trouble)
 
     async def _send(self, message: Message, subject: str) -> asyncio.Future[None]:
-        """What is done once the stream has stored it. Raises `_Unavailable`, `PublishRefused`."""
+        """What is done once the stream has stored it. Raises `Unavailable`, `PublishRefused`."""
         import nats.errors
 
         self._count += 1
@@ -311,7 +255,7 @@ class _Connection:
                 f"event {message.id} has {len(message.body)} bytes, more than the NATS server takes (max_payload)"
             ) from None
         except (nats.errors.Error, OSError) as error:
-            raise _Unavailable(self._unreachable(error)) from None
+            raise Unavailable(self._unreachable(error)) from None
         return stored
 
     async def _on_reply(self, reply: Msg) -> None:
@@ -327,10 +271,10 @@ class _Connection:
     async def _on_error(self, error: Exception) -> None:
         self._said = error
         if "permissions violation" in str(error).lower():
-            self._fail_all(PublishRefused(f"NATS: {_plain(error)}"))
+            self._fail_all(PublishRefused(f"NATS: {plain(error)}"))
 
     async def _on_closed(self) -> None:
-        self._fail_all(_Unavailable(self._unreachable(self._said or "the connection was closed")))
+        self._fail_all(Unavailable(self._unreachable(self._said or "the connection was closed")))
 
     def _fail_all(self, error: Exception) -> None:
         for waiting in self._waiting.values():
@@ -338,85 +282,6 @@ class _Connection:
                 waiting.set_exception(error)
 
 
-# -- pure --------------------------------------------------------------------------------------------------------------
-
-
-def headers(message: Message) -> dict[str, str]:
-    """Of one message. Names and values are ASCII."""
-    of_ours = {
-        "Nats-Msg-Id": message.id,
-        "Content-Type": "application/json",
-        "Settler-Type": message.type,
-        "Settler-Position": str(message.position),
-    }
-    if message.merchant is not None:
-        of_ours["Settler-Merchant"] = quote(message.merchant, safe="")
-    return of_ours
-
-
-def subject_filter(subject: str) -> str:
-    """What all subjects match: each event's type has two words."""
-    if subject.endswith("{type}"):
-        return subject.replace("{type}", ">") if subject.count("{type}") == 1 else subject.replace("{type}", "*.*")
-    return subject.replace("{type}", "*.*")
-
-
-def stream_problem(config: StreamConfig, subject: str) -> str | None:
-    """Why a stream is of no use to a relay, and what to do; `None`: it is."""
-    filters = config.subjects or []
-    for type_ in EventType:
-        wanted = subject.replace("{type}", type_.value)
-        if not any(matches(each, wanted) for each in filters):
-            return f"takes no {wanted}; add {subject_filter(subject)} to its subjects"
-    if config.no_ack:
-        return "acknowledges nothing (no_ack); turn that off"
-    if config.sealed:
-        return "is sealed; choose another"
-    if 0 < config.duplicate_window < DUPLICATE_WINDOW_MIN_S:
-        return (
-            f"knows duplicates for {config.duplicate_window:g} s only (duplicate_window), shorter than a restart may "
-            f"take; give it {DUPLICATE_WINDOW_MIN_S:.0f} s or more"
-        )
-    return None
-
-
-def matches(pattern: str, subject: str) -> bool:
-    """Whether a subject without wildcards is one of the pattern's: `*` is a word, `>` at the end one or more."""
-    wanted, words = pattern.split("."), subject.split(".")
-    if wanted[-1] == ">":
-        return len(words) >= len(wanted) and all(w in {"*", word} for w, word in zip(wanted[:-1], words, strict=False))
-    return len(words) == len(wanted) and all(w in {"*", word} for w, word in zip(wanted, words, strict=True))
-
-
-def reply_error(headers: dict[str, str] | None, data: bytes, stream: str) -> Exception | None:
-    """What a stream's answer to a message says is wrong; `None`: it is stored there."""
-    if headers is not None and headers.get("Status") == _NO_RESPONDERS:
-        return _Unavailable(f"no stream takes the message: is {stream} gone?")
-    try:
-        answer: dict[str, Any] = json.loads(data)
-        failed = answer.get("error")
-        if failed is None:
-            return _ack_error(answer, stream)
-        text = f"JetStream: {_plain(failed.get('description', 'no reason given'))}"
-        return PublishRefused(text) if failed.get("err_code") in _REFUSALS else _Unavailable(text)
-    except (ValueError, AttributeError, TypeError):
-        return _Unavailable("JetStream answered what is no acknowledgement")
-
-
-def _ack_error(answer: dict[str, Any], stream: str) -> Exception | None:
-    if answer.get("stream") != stream:
-        return PublishRefused(f"stream {answer.get('stream')!r} took the message, not {stream}; see their subjects")
-    # A server before 2.10.25 may call a duplicate what it never stored; a place in the stream proves it.
-    # https://github.com/nats-io/nats-server/pull/6415
-    return None if answer.get("seq") else _Unavailable("JetStream confirmed a message without saying where it is")
-
-
 def _is_refusal(error: object) -> bool:
     text = str(error).lower()
     return "authorization" in text or "authentication" in text or "credentials" in text
-
-
-def _plain(error: object) -> str:
-    """The words of the client's error, without its own decoration."""
-    text = str(getattr(error, "description", None) or error).removeprefix("nats: ").strip("'")
-    return text or type(error).__name__

@@ -30,8 +30,9 @@ _POSTGRES_TRANSIENT_CLASSES = ("08", "40", "53", "57", "58")
 https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 _POSTGRES_TRANSIENT = frozenset({"55P03", "25P03", "25P04"})
 """Lock not to be had, idle and transaction time-outs."""
-_POSTGRES_READ_ONLY = "25006"
-"""A standby before it is promoted; in a transaction of ours that may not write, a bug."""
+_POSTGRES_READ_ONLY = frozenset({"25006", "0A000"})
+"""A standby before it is promoted: it refuses a write, or already a transaction that may write ("cannot set transaction
+read-write mode during recovery", a feature not supported); in a transaction of ours that may not write, a bug."""
 
 
 @contextmanager
@@ -64,7 +65,7 @@ def is_transient(error: DBAPIError, *, may_write: bool) -> bool:
         if cause.sqlstate is None:
             # Not from the server: no connection, or it broke.
             return isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError)
-        if cause.sqlstate == _POSTGRES_READ_ONLY:
+        if cause.sqlstate in _POSTGRES_READ_ONLY:
             return may_write
         return cause.sqlstate[:2] in _POSTGRES_TRANSIENT_CLASSES or cause.sqlstate in _POSTGRES_TRANSIENT
     return False

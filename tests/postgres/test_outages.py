@@ -145,6 +145,7 @@ async def test_deadlock__one_is_unavailable_the_other_commits(postgres_db: Datab
     ("sqlstate", "is_transient"),
     [
         ("08006", True),  # connection failure
+        ("0A000", True),  # read-write mode asked of a standby
         ("25006", True),  # read-only: a standby not promoted yet
         ("40001", True),  # serialization failure
         ("53100", True),  # disk full

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from settler.domain.events import Event
-from settler.stages.relay_nats import NatsPublisher, NatsTarget
+from settler.stages.nats_stream import NatsTarget
+from settler.stages.relay_nats import NatsPublisher
 from settler.stages.relaying import PublishRefused
 from settler.storage import relays
 from settler.storage.engine import Database
@@ -203,8 +204,11 @@ async def test_relay__stream_of_no_use__is_refused(
     assert said.startswith(f"error: stream {STREAM} {problem}")
 
 
+# The first has what docs/relay.md says it needs, and no more.
 USERS = """authorization { users: [
-  { user: "relay", password: "s3cret" }
+  { user: "relay", password: "s3cret", permissions: {
+      publish: ["settler.>", "$JS.API.STREAM.INFO.SETTLER", "$JS.API.STREAM.CREATE.SETTLER"]
+      subscribe: ["_INBOX.>"] } }
   { user: "reader", password: "s3cret", permissions: { publish: ["_INBOX.>", "$JS.API.>"] } }
 ] }"""
 

@@ -9,7 +9,8 @@ from typing import Protocol
 
 import pytest
 
-from settler.stages.relay_nats import NatsPublisher, NatsTarget
+from settler.stages.nats_stream import NatsTarget
+from settler.stages.relay_nats import NatsPublisher
 from settler.stages.relaying import Message, Published, Publisher, PublishRefused
 from tests.relay import nats_server
 from tests.relay.fake import FakeBroker

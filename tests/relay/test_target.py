@@ -11,7 +11,7 @@ from nats.js.api import StreamConfig
 
 from settler.domain.events import EventType
 from settler.stages import nats_credentials
-from settler.stages.relay_nats import (
+from settler.stages.nats_stream import (
     NatsTarget,
     checked,
     headers,

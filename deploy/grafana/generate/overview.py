@@ -110,7 +110,7 @@ def _verdict() -> list[Panel]:
         ),
         number(
             Spec(
-                title="Oldest payment past finality",
+                title="Oldest past finality",
                 about="How long the oldest unsettled payment waits beyond the chain's usual wait for finality (its "
                 f"finality lag now). Orange from {LATE_S} s, red from {STALLED_S} s.",
                 unit="s",

@@ -1,4 +1,4 @@
-// One dashboard: /?board=URL&prometheus=URL&start=S&end=S&step=S&variables=JSON (Unix seconds).
+// One dashboard: /?board=URL&prometheus=URL&start=S&end=S&step=S&variables=JSON&width=PX (Unix seconds).
 import { useEffect, useState } from 'react';
 import { createRoot } from 'react-dom/client';
 import { createTheme, dateTime, ThemeContext } from '@grafana/data';
@@ -6,14 +6,14 @@ import { GlobalStyles, PortalContainer } from '@grafana/ui';
 import { Panel } from './panel.jsx';
 import { marksOf } from './prometheus.js';
 
-const WIDTH = 1600;
+const given = new URLSearchParams(location.search);
+const WIDTH = Number(given.get('width'));
 const COLUMN = WIDTH / 24;
 // Grafana's: a unit of the grid is 30 px, and 8 between two.
 const ROW = 38;
 const GAP = 8;
 const HEAD = 76;
 
-const given = new URLSearchParams(location.search);
 const variables = JSON.parse(given.get('variables'));
 const theme = createTheme({ colors: { mode: given.get('theme') ?? 'dark' } });
 const filled = (text) => text.replace(/\$\{?(\w+)\}?/g, (whole, name) => {
@@ -47,7 +47,7 @@ function Board() {
         {board.panels.map((p) => {
           const at = { position: 'absolute', left: p.gridPos.x * COLUMN + GAP / 2, top: HEAD + p.gridPos.y * ROW };
           if (p.type === 'row') {
-            return <div key={p.id} style={{ ...at, paddingTop: 8, ...theme.typography.h5 }}>{p.title}</div>;
+            return <div key={p.id} data-row={p.title} style={{ ...at, paddingTop: 8, ...theme.typography.h5 }}>{p.title}</div>;
           }
           return (
             <div key={p.id} style={at}>

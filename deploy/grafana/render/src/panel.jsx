@@ -3,7 +3,7 @@
 import { useEffect, useState } from 'react';
 import { lastValueFrom } from 'rxjs';
 import {
-  applyFieldOverrides, FieldConfigOptionsRegistry, FieldType, getDisplayValueAlignmentFactors, getFieldDisplayValues,
+  applyFieldOverrides, applyNullInsertThreshold, FieldConfigOptionsRegistry, FieldType, getDisplayValueAlignmentFactors, getFieldDisplayValues,
   standardTransformers, standardTransformersRegistry, transformDataFrame, VizOrientation,
 } from '@grafana/data';
 import { BarGauge, BigValue, PanelChrome, Table, TimeSeries, VizRepeater } from '@grafana/ui';
@@ -41,7 +41,7 @@ async function data(panel, ask) {
     frames = await lastValueFrom(transformDataFrame(panel.transformations, frames));
   }
   const { defaults, overrides } = panel.fieldConfig;
-  return applyFieldOverrides({
+  const overridden = applyFieldOverrides({
     data: frames,
     fieldConfig: {
       defaults: {
@@ -52,6 +52,8 @@ async function data(panel, ask) {
     },
     replaceVariables: (text) => text, theme: ask.theme, fieldConfigRegistry: registry, timeZone: 'utc',
   });
+  // a scrape that failed is a gap, in every series
+  return panel.type === 'timeseries' ? overridden.map((frame) => applyNullInsertThreshold({ frame })) : overridden;
 }
 
 export function Panel({ panel, ask, range, marks, width, height }) {
@@ -119,6 +121,7 @@ function drawMarks(config, marks, theme) {
   config.addHook('draw', (u) => {
     const { ctx, bbox } = u;
     ctx.save();
+    ctx.lineWidth = 1;
     ctx.setLineDash([4, 4]);
     for (const mark of marks) {
       const x = u.valToPos(mark.from * 1000, 'x', true);
