@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
 BIN := .venv/bin
-CODE := settler chains contracts_abi tests docs/examples
+CODE := settler chains contracts_abi tests docs/examples deploy/grafana/generate deploy/backup deploy/lint
 SLOW := slow or anvil or postgres or e2e
 # What `make check` does not even import: it takes seconds in each of its processes.
 UNREAD := -p no:schemathesis --ignore=tests/browser --ignore=tests/api/test_schemathesis.py
@@ -23,7 +23,7 @@ NODE := node_modules/.installed
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: $(VENV) $(NODE) ## the whole job on this machine, nothing to configure (ARGS=--exit-when-settled ends by itself)
@@ -50,13 +50,23 @@ soak: $(VENV) ## simulated worlds from fresh seeds until one breaks, or Ctrl-C (
 	@$(BIN)/settler simulate --seeds $(SEEDS) --jobs $(JOBS) --until-broken $(ARGS)
 
 .PHONY: test-system
-test-system: $(VENV) $(NODE) ## the pages in Debian's Chromium, which it installs (as root or through sudo); pictures in .screenshots
+test-system: $(VENV) $(NODE) ## with Debian packages, which it installs: pages in Chromium, Prometheus, promtool, the image and compose under podman
 	@deploy/install-system.sh
 	@$(BIN)/pytest -m system $(PYTEST_ARGS)
 
 .PHONY: lint-deploy
 lint-deploy: $(VENV) $(NODE) ## every linter over deploy/: Helm, Kubernetes, Terraform, container files, scripts (.lint)
 	@deploy/lint.sh
+
+.PHONY: dashboards
+dashboards: $(VENV) ## write the Grafana dashboards anew (ARGS='--runbook URL')
+	@$(BIN)/python -m deploy.grafana.generate $(ARGS)
+
+.PHONY: dashboards-png
+dashboards-png: $(VENV) $(NODE) ## pictures of the dashboards with data, in .screenshots (600 MB of npm the first time)
+	@deploy/install-system.sh
+	@cd deploy/grafana/render && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && npm run --silent build
+	@$(BIN)/python -m tests.system.draw_dashboards $(ARGS)
 
 .PHONY: coverage
 coverage: $(VENV) ## branches of the pure core that its own tests leave out: none
