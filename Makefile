@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
 BIN := .venv/bin
-CODE := settler chains contracts_abi tests docs/examples deploy/grafana/generate deploy/backup deploy/lint
+CODE := settler chains contracts_abi tests docs/examples deploy/grafana/generate deploy/backup deploy/lint deploy/container deploy/compose
 SLOW := slow or anvil or postgres or e2e
 # What `make check` does not even import: it takes seconds in each of its processes.
 UNREAD := -p no:schemathesis --ignore=tests/browser --ignore=tests/api/test_schemathesis.py
@@ -52,11 +52,17 @@ soak: $(VENV) ## simulated worlds from fresh seeds until one breaks, or Ctrl-C (
 .PHONY: test-system
 test-system: $(VENV) $(NODE) ## with Debian packages, which it installs: pages in Chromium, Prometheus, promtool, the image and compose under podman
 	@deploy/install-system.sh
+	@deploy/lint.sh install
 	@$(BIN)/pytest -m system $(PYTEST_ARGS)
 
 .PHONY: lint-deploy
 lint-deploy: $(VENV) $(NODE) ## every linter over deploy/: Helm, Kubernetes, Terraform, container files, scripts (.lint)
 	@deploy/lint.sh
+
+.PHONY: image
+image: $(VENV) ## the container image settler:VERSION and its bill of materials in build/ (docker or podman)
+	@deploy/lint.sh install
+	@deploy/container/build.sh
 
 .PHONY: dashboards
 dashboards: $(VENV) ## write the Grafana dashboards anew (ARGS='--runbook URL')
@@ -96,6 +102,12 @@ lock: .venv/.uv ## resolve the dependencies anew: requirements.lock, deploy/node
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-annotate --upgrade --all-extras --custom-compile-command 'make lock' \
 		pyproject.toml --output-file requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-annotate --extra otel --extra nats --constraint requirements.lock --custom-compile-command 'make lock' \
+		pyproject.toml --output-file deploy/runtime.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-annotate --constraint requirements.lock --custom-compile-command 'make lock' \
+		deploy/build.in --output-file deploy/build.lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-annotate --upgrade --custom-compile-command 'make lock' \
 		deploy/node.in --output-file deploy/node.lock

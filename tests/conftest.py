@@ -82,6 +82,10 @@ check`.
 """
 
 LONG_FILES = (
+    "ha/test_takeover.py",
+    "ha/test_workers.py",
+    "postgres/test_failover.py",
+    "postgres/test_restarts.py",
     "simulation/test_seeds.py",
     "e2e/test_killed.py",
     "e2e/test_faults.py",

@@ -111,7 +111,7 @@ class _Shop:
             self.owed.append((to, UNIT))
 
     async def _ordered(self, body: dict[str, object]) -> None:
-        """Asks until it is answered, as a merchant's backend does. The benchmark fails over a request that is refused."""
+        """Asks until it is answered, as a merchant's backend does. A request that is refused ends it all."""
         headers = {"Idempotency-Key": str(body["reference"])}
         while True:
             async with self.api.post("/v1/invoices", json=body, headers=headers) as response:

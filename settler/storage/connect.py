@@ -131,7 +131,8 @@ def postgres_engines(url: PostgresUrl, pool_size: int) -> tuple[AsyncEngine, Asy
 
 def postgres_connect_args(url: PostgresUrl) -> dict[str, Any]:
     """libpq's parameters: ours, and over them the operator's."""
-    ours = {"application_name": "settler", "connect_timeout": CONNECT_TIMEOUT_S, **KEEPALIVE}
+    # client_encoding: a database of encoding SQL_ASCII would else answer bytes
+    ours = {"application_name": "settler", "client_encoding": "UTF8", "connect_timeout": CONNECT_TIMEOUT_S, **KEEPALIVE}
     # No prepared statements: PgBouncer hands each transaction another server connection.
     return {**ours, **url.connect_args, "prepare_threshold": None}
 

@@ -7,11 +7,12 @@ import re
 from contextlib import ExitStack
 from pathlib import Path
 
+import psycopg
 import pytest
 from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 
-from settler.storage import connect, schema
+from settler.storage import connect, migrate, schema
 from settler.storage.engine import Database, StorageUnavailable
 from tests.storage import samples
 from tests.support.daemon import running
@@ -281,3 +282,18 @@ async def test_daemon__stopped_while_the_server_is_away__ends_in_order(
                 await asyncio.wait_for(was_asked.wait(), 20)
                 meanwhile.enter_context(postgres_server.stopped())
     assert "webhooks.not_recorded" in [line["event"] for line in daemon.log.lines]
+
+
+async def test_open__database_of_encoding_sql_ascii__speaks_text(postgres_server: PostgresServer) -> None:
+    """Its server converts nothing, and the driver would hand out bytes: migrations ended with a TypeError."""
+    with psycopg.connect(postgres_server.url("postgres"), autocommit=True) as conn:
+        conn.execute("CREATE DATABASE plain_ascii TEMPLATE template0 ENCODING SQL_ASCII LOCALE 'C'")
+    try:
+        await migrate.upgrade(postgres_server.url("plain_ascii"))
+        db = await Database.open(postgres_server.url("plain_ascii"))
+        try:
+            assert isinstance(await migrate.state(db), migrate.Current)
+        finally:
+            await db.dispose()
+    finally:
+        postgres_server.drop_database("plain_ascii")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import hashlib
 import json
 import os
 import re
@@ -30,7 +31,7 @@ DEPLOY = ROOT / "deploy"
 STANDIN = ROOT / "tests" / "system" / "standin"
 SUITE = "bookworm"
 PREFIX = "localhost/settler-test"
-ROOTFS, PYTHON, SERVICES = f"{PREFIX}/rootfs:{SUITE}", f"{PREFIX}/python:{SUITE}", f"{PREFIX}/services:{SUITE}"
+ROOTFS = f"{PREFIX}/rootfs:{SUITE}"
 IMAGE = f"{PREFIX}/settler:now"
 """The image under test."""
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -140,7 +141,8 @@ def exists(image: str) -> bool:
 
 def python_base() -> str:
     """The stand-in of docker.io/library/python:3.11-slim-bookworm. Made once a machine: half a minute, or two."""
-    if not exists(PYTHON):
+    image = _named("python", CERTIFICATES.read_bytes(), _pip_conf().encode())
+    if not exists(image):
         with tempfile.TemporaryDirectory(prefix="settler-standin-") as folder:
             if not exists(ROOTFS):
                 tar = Path(folder) / "rootfs.tar"
@@ -167,20 +169,31 @@ def python_base() -> str:
             )
             shutil.copy(CERTIFICATES, context)
             (context / "pip.conf").write_text(_pip_conf())
-            podman("build", "--quiet", f"--tag={PYTHON}", str(context), timeout_s=BUILD_S)
-    return PYTHON
+            podman("build", "--quiet", f"--tag={image}", str(context), timeout_s=BUILD_S)
+    return image
 
 
 def services_image() -> str:
     """PostgreSQL, Prometheus, Alertmanager and anvil, for compose.yaml. Made once a machine."""
-    if not exists(SERVICES):
+    image = _named(
+        "services",
+        python_base().encode(),
+        str(find_anvil().stat().st_size).encode(),
+        *(file.read_bytes() for file in sorted(STANDIN.iterdir())),
+    )
+    if not exists(image):
         with tempfile.TemporaryDirectory(prefix="settler-standin-") as folder:
             context = Path(folder) / "context"
             shutil.copytree(STANDIN, context)
             shutil.copy(find_anvil(), context / "anvil")
             base = f"--build-arg=BASE={python_base()}"
-            podman("build", "--quiet", "--network=host", base, f"--tag={SERVICES}", str(context), timeout_s=BUILD_S)
-    return SERVICES
+            podman("build", "--quiet", "--network=host", base, f"--tag={image}", str(context), timeout_s=BUILD_S)
+    return image
+
+
+def _named(what: str, *contents: bytes) -> str:
+    """A name that changes with what the image is made of."""
+    return f"{PREFIX}/{what}:{hashlib.sha256(b''.join(contents)).hexdigest()[:12]}"
 
 
 def _mirror() -> list[str]:
