@@ -1,11 +1,14 @@
-"""The only place that asks what time it is. Everything else takes time as an argument."""
+"""The only place that asks what time it is, and how to wait for the first of several things. Everything else takes time
+as an argument.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Clock(Protocol):
@@ -18,6 +21,17 @@ class Clock(Protocol):
         ...
 
     async def sleep(self, seconds: float) -> None: ...
+
+
+async def first_of(*waits: Coroutine[Any, Any, object]) -> None:
+    """Returns once one of them has ended; by then the others are cancelled and over, also when this wait is cut off."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class SystemClock:

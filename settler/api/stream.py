@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from socket import SO_SNDBUF, SOL_SOCKET
@@ -31,6 +31,7 @@ from settler.api.auth import authenticate
 from settler.api.call import Services
 from settler.api.errors import Problem, lift_deadline
 from settler.api.listener import HEARTBEAT_S, Listener, Shown
+from settler.clock import first_of
 from settler.domain.ids import InvoiceId
 from settler.domain.invoices import Invoice
 from settler.domain.shapes import InvoiceShape
@@ -255,15 +256,10 @@ class Streams:
 
     async def _sleep_or_wait(self, seconds: float | None) -> None:
         """Until somebody comes, at most `seconds` of the clock."""
-        waits: list[asyncio.Task[Any]] = [asyncio.create_task(self._has_come.wait(), name="streams:come")]
+        waits: list[Coroutine[Any, Any, object]] = [self._has_come.wait()]
         if seconds is not None:
-            waits.append(asyncio.create_task(_slept(self._services, seconds), name="streams:pause"))
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
+            waits.append(self._services.clock.sleep(seconds))
+        await first_of(*waits)
 
     async def _refresh(self, ids: set[InvoiceId]) -> None:
         """`_states` of those invoices, rendered anew where they changed."""
@@ -359,10 +355,6 @@ def attach(app: web.Application, services: Services, bounds: StreamBounds) -> No
     app.cleanup_ctx.append(running)
     # before the server waits for requests under way: a stream would never end by itself
     app.on_shutdown.append(close)
-
-
-async def _slept(services: Services, seconds: float) -> None:
-    await services.clock.sleep(seconds)
 
 
 def _frame(event_id: str, data: Mapping[str, Any]) -> bytes:

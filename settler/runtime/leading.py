@@ -16,7 +16,7 @@ from typing import assert_never
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chains.model import ChainId
-from settler.clock import Clock
+from settler.clock import Clock, first_of
 from settler.domain.leading import LOOKS_PER_RENEWAL, Sighting, Take, Wait, decide, look
 from settler.logs import get_logger
 from settler.stages.progress import Progress
@@ -85,13 +85,7 @@ class Leading:
             if (led := self._led.get(chain)) is not None and not led.ended.is_set():
                 return led
             turned.clear()
-            waits = [asyncio.create_task(stop.wait()), asyncio.create_task(turned.wait())]
-            try:
-                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for wait in waits:
-                    wait.cancel()
-                await asyncio.gather(*waits, return_exceptions=True)
+            await first_of(stop.wait(), turned.wait())
         return None
 
     async def give_back(self, chain: str) -> None:

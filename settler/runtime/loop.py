@@ -8,12 +8,12 @@ and tried again on a timer, so that one chain's trouble never stops another's lo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from chains.errors import ChainError
-from settler.clock import Clock
+from settler.clock import Clock, first_of
 from settler.logs import get_logger
 from settler.runtime.tally import counting
 from settler.stages.progress import Progress
@@ -196,14 +196,11 @@ async def _sleep(loop: Loop, stop: asyncio.Event, seconds: float, *, is_backing_
     if seconds <= 0:
         await asyncio.sleep(0)
         return
-    waits = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(loop.clock.sleep(seconds))]
+    waits: list[Coroutine[Any, Any, object]] = [stop.wait(), loop.clock.sleep(seconds)]
     if loop.wake is not None and not is_backing_off:
-        waits.append(asyncio.ensure_future(_woken(loop, loop.wake, at_least_s=min(seconds, LEAST_PAUSE_S))))
+        waits.append(_woken(loop, loop.wake, at_least_s=min(seconds, LEAST_PAUSE_S)))
     try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        await first_of(*waits)
     finally:
-        for wait in waits:
-            wait.cancel()
-        await asyncio.gather(*waits, return_exceptions=True)
         if loop.wake is not None:
             loop.wake.clear()

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from settler.clock import Clock
+from settler.clock import Clock, first_of
 from settler.domain.events import Event
 from settler.logs import get_logger
 from settler.storage import feed, relays
@@ -220,10 +220,4 @@ async def _sleep(clock: Clock, stop: asyncio.Event, seconds: float) -> None:
     if seconds <= 0:
         await asyncio.sleep(0)
         return
-    waits = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(clock.sleep(seconds))]
-    try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()
-        await asyncio.gather(*waits, return_exceptions=True)
+    await first_of(stop.wait(), clock.sleep(seconds))
