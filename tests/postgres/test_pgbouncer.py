@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from settler.storage import migrate
 from tests.ha.shop import open_shop
 from tests.support.daemon import Process, show
 from tests.support.pgbouncer import PgBouncer
-from tests.support.postgres import DURABLE, PostgresServer
+from tests.support.postgres import PostgresServer
 
 pytestmark = [pytest.mark.postgres, pytest.mark.system]
 CONNECTIONS = 3
@@ -20,23 +19,13 @@ CONNECTIONS = 3
 BACK_WITHIN_S = 15.0
 
 
-@pytest.fixture
-def server() -> Iterator[PostgresServer]:
-    made = PostgresServer(settings=DURABLE)
-    try:
-        made.start()
-        yield made
-    finally:
-        made.remove()
-
-
 @pytest.mark.timeout(300)
 async def test_daemon_through_pgbouncer__under_load_and_cut_off__nothing_is_lost(
-    server: PostgresServer, tmp_path: Path
+    durable_server: PostgresServer, tmp_path: Path
 ) -> None:
     """PgBouncer is killed and started again, and so is the server behind it."""
-    server.create_database("shop")
-    with PgBouncer(server, size=CONNECTIONS) as bouncer:
+    durable_server.create_database("shop")
+    with PgBouncer(durable_server, size=CONNECTIONS) as bouncer:
         database = bouncer.url("shop")
         await migrate.upgrade(database)
         async with open_shop(tmp_path) as shop, Process(shop.config("only", database)) as worker:
@@ -51,8 +40,8 @@ async def test_daemon_through_pgbouncer__under_load_and_cut_off__nothing_is_lost
             await asyncio.to_thread(bouncer.kill)
             await asyncio.to_thread(bouncer.start)
             pooler_s = await shop.goes_on(worker.api, within_s=BACK_WITHIN_S)
-            await asyncio.to_thread(server.kill, sessions=True)
-            await asyncio.to_thread(server.start)
+            await asyncio.to_thread(durable_server.kill, sessions=True)
+            await asyncio.to_thread(durable_server.start)
             server_s = await shop.goes_on(worker.api, within_s=BACK_WITHIN_S)
             (stats,) = [s for s in await asyncio.to_thread(bouncer.show, "STATS") if s["database"] == "shop"]
             figures = await shop.reckon([worker], database)

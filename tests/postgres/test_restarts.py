@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +18,7 @@ import pytest
 from settler.storage import migrate
 from tests.ha.shop import SEED, open_shop
 from tests.support.daemon import Process, show
-from tests.support.postgres import DURABLE, PostgresServer
+from tests.support.postgres import PostgresServer
 
 BACK_WITHIN_S = 15.0
 """After the server answers again, until the daemon reads on. It takes a second on an idle machine."""
@@ -30,23 +30,13 @@ ENDS: Final[dict[str, Callable[[PostgresServer], None]]] = {
 }
 
 
-@pytest.fixture
-def server() -> Iterator[PostgresServer]:
-    made = PostgresServer(settings=DURABLE)
-    try:
-        made.start()
-        yield made
-    finally:
-        made.remove()
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("rounds", [len(ENDS), pytest.param(20, marks=pytest.mark.system)])
 async def test_server__ended_again_and_again_under_load__nothing_is_lost(
-    rounds: int, server: PostgresServer, tmp_path: Path
+    rounds: int, durable_server: PostgresServer, tmp_path: Path
 ) -> None:
-    database, chance = server.create_database("shop"), random.Random(SEED)
+    database, chance = durable_server.create_database("shop"), random.Random(SEED)
     await migrate.upgrade(database)
     back: dict[str, list[float]] = {how: [] for how in ENDS}
     async with open_shop(tmp_path) as shop, Process(shop.config("only", database), is_installed=True) as worker:
@@ -55,9 +45,9 @@ async def test_server__ended_again_and_again_under_load__nothing_is_lost(
         for number in range(rounds):
             how = list(ENDS)[number % len(ENDS)]
             await asyncio.sleep(chance.uniform(0.3, 1.0))
-            await asyncio.to_thread(ENDS[how], server)
+            await asyncio.to_thread(ENDS[how], durable_server)
             await asyncio.sleep(chance.uniform(0.0, 2.0))
-            await asyncio.to_thread(server.start)
+            await asyncio.to_thread(durable_server.start)
             back[how].append(await shop.goes_on(worker.api, within_s=BACK_WITHIN_S))
         figures = await shop.reckon([worker], database)
         starts = [line for line in worker.log if line["event"] == "daemon.started"]

@@ -20,7 +20,7 @@ import pytest_asyncio
 
 from settler.storage import migrate
 from settler.storage.engine import Database
-from tests.support.postgres import PostgresServer
+from tests.support.postgres import DURABLE, PostgresServer
 
 TEMPLATE = "settler_template"
 BOTH = [pytest.param("sqlite"), pytest.param("postgres", marks=pytest.mark.postgres)]
@@ -39,6 +39,17 @@ def postgres_server() -> Iterator[PostgresServer]:
         yield server
     finally:
         server.remove()
+
+
+@pytest.fixture
+def durable_server() -> Iterator[PostgresServer]:
+    """A server of this test alone, which keeps what was committed when it is killed; without a template."""
+    made = PostgresServer(settings=DURABLE)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.remove()
 
 
 @pytest.fixture(scope="session")
