@@ -18,6 +18,8 @@ def main(args: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit code. `args`: default those of the process."""
     import typer
 
+    if args is None:
+        _end_when_asked()
     if sys.stdout is None:  # closed by whoever started us: nobody reads
         sys.stdout = _nowhere()
     from settler.cli.app import app
@@ -43,6 +45,15 @@ def main(args: Sequence[str] | None = None) -> int:
         for line in lines:
             print(line, file=sys.stderr)
     return int(code or 0)
+
+
+def _end_when_asked() -> None:
+    """SIGTERM ends a command as Ctrl-C does: transactions are rolled back, the exit code is 143. The first process of a
+    container would else not end at all: the kernel gives it no default. The daemon sets its own, which drains.
+    """
+    import signal
+
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(128 + signal.SIGTERM))
 
 
 def _nowhere() -> TextIO:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import sys
 import time
 from pathlib import Path
 
@@ -74,6 +75,29 @@ async def test_signal_while_the_node_is_silent__ends_with_0_within_the_drain(tmp
             assert "Traceback" not in "".join(process.errors)
     finally:
         silent.close()
+
+
+async def test_command_that_waits__sigterm__ends_with_143_and_one_line_at_most(tmp_path: Path, market: Market) -> None:
+    """As the first process of a container it has no default for the signal, and would run on."""
+    is_asked = asyncio.Event()
+    silent = await asyncio.start_server(lambda _reader, _writer: is_asked.set(), "127.0.0.1", 0)
+    port = silent.sockets[0].getsockname()[1]
+    config = tmp_path / "silent.toml"
+    config.write_text(market.config.read_text().replace(market.node.url, f"http://127.0.0.1:{port}"))
+    command = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "settler", "check", "-c", config), stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        async with asyncio.timeout(30):
+            await is_asked.wait()
+            command.terminate()
+            _, said = await command.communicate()
+        assert command.returncode == 128 + signal.SIGTERM
+        assert b"Traceback" not in said
+    finally:
+        silent.close()
+        if command.returncode is None:
+            command.kill()
 
 
 async def test_port_that_is_taken__is_one_line_and_exit_1(market: Market) -> None:
