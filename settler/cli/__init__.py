@@ -8,7 +8,7 @@ their commands, so that `settler --help` answers at once."""
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TextIO
 
 __all__ = ["main"]
@@ -18,8 +18,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit code. `args`: default those of the process."""
     import typer
 
-    if args is None:
-        _end_when_asked()
+    was_terminated = _interrupt_at_sigterm() if args is None else bool
     if sys.stdout is None:  # closed by whoever started us: nobody reads
         sys.stdout = _nowhere()
     from settler.cli.app import app
@@ -28,13 +27,11 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         code = app(list(sys.argv[1:] if args is None else args), standalone_mode=False, prog_name="settler")
         sys.stdout.flush()  # what cannot be written is to be seen here, not by Python as it ends
-    except KeyboardInterrupt:
-        return 130
+    except (KeyboardInterrupt, typer.Abort):
+        return 143 if was_terminated() else 130
     except BrokenPipeError:
         _close_stdout()
         return 1
-    except typer.Abort:
-        return 130
     except Exception as error:
         explained = lines_and_code(error)
         if explained is None:
@@ -47,13 +44,21 @@ def main(args: Sequence[str] | None = None) -> int:
     return int(code or 0)
 
 
-def _end_when_asked() -> None:
-    """SIGTERM ends a command as Ctrl-C does: transactions are rolled back, the exit code is 143. The first process of a
-    container would else not end at all: the kernel gives it no default. The daemon sets its own, which drains.
+def _interrupt_at_sigterm() -> Callable[[], bool]:
+    """SIGTERM ends a command as Ctrl-C does: what is under way is rolled back. The first process of a container would
+    else not end at all: the kernel gives it no default. The daemon has a way of its own, which drains. Returns whether
+    it came.
     """
     import signal
 
-    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(128 + signal.SIGTERM))
+    came: list[int] = []
+
+    def interrupt(number: int, _frame: object) -> None:
+        came.append(number)
+        signal.raise_signal(signal.SIGINT)
+
+    signal.signal(signal.SIGTERM, interrupt)
+    return lambda: bool(came)
 
 
 def _nowhere() -> TextIO:
