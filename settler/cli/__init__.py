@@ -13,6 +13,9 @@ from typing import TextIO
 
 __all__ = ["main"]
 
+INTERRUPTED, TERMINATED = 130, 143
+"""128 and the signal's number, as shells have it."""
+
 
 def main(args: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit code. `args`: default those of the process."""
@@ -28,7 +31,7 @@ def main(args: Sequence[str] | None = None) -> int:
         code = app(list(sys.argv[1:] if args is None else args), standalone_mode=False, prog_name="settler")
         sys.stdout.flush()  # what cannot be written is to be seen here, not by Python as it ends
     except (KeyboardInterrupt, typer.Abort):
-        return 143 if was_terminated() else 130
+        code = INTERRUPTED
     except BrokenPipeError:
         _close_stdout()
         return 1
@@ -41,7 +44,7 @@ def main(args: Sequence[str] | None = None) -> int:
         lines, code = explained
         for line in lines:
             print(line, file=sys.stderr)
-    return int(code or 0)
+    return TERMINATED if code == INTERRUPTED and was_terminated() else int(code or 0)
 
 
 def _interrupt_at_sigterm() -> Callable[[], bool]:
