@@ -50,19 +50,16 @@ class Leading:
         worker: str,
         chains: Mapping[str, ChainId],
         on_lead: Callable[[str, bool], None],
-        on_lease: Callable[[str, int], None],
         on_standby: Callable[[str, ChainState], None],
     ) -> None:
         """`chains`: those configured, by name. `on_lead`: told when this worker begins and ceases to lead one.
-        `on_lease`: told a chain's fencing number, whoever leads. `on_standby`: told, a look, where each chain stands
-        that another worker leads.
+        `on_standby`: told, a look, where each chain stands that another worker leads.
         """
         self._db = db
         self._clock = clock
         self._worker = worker
         self._chains = chains
         self._on_lead = on_lead
-        self._on_lease = on_lease
         self._on_standby = on_standby
         self._led: dict[str, Led] = {}
         self._seen: dict[ChainId, Sighting] = {}
@@ -121,10 +118,7 @@ class Leading:
         for name, chain_id in self._chains.items():
             if name in self._led:
                 continue
-            row = rows.get(chain_id)
-            if row is not None:
-                self._on_lease(name, row.fencing)
-            seen = self._seen[chain_id] = look(self._seen.get(chain_id), row)
+            seen = self._seen[chain_id] = look(self._seen.get(chain_id), rows.get(chain_id))
             decision = decide(seen, worker=self._worker, is_first_look=self._looks == 1, chains_led=len(self._led))
             match decision:
                 case Take():
@@ -149,7 +143,6 @@ class Leading:
         self._led[name] = Led(lease=lease, db=self._db.guarded(self._fence(name, lease)))
         self._seen.pop(lease.chain_id, None)
         self._on_lead(name, True)
-        self._on_lease(name, lease.fencing)
         self._turned[name].set()
 
     async def _cut_off(self) -> None:

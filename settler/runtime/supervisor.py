@@ -348,7 +348,6 @@ def _leading(process: _Process) -> Leading:
         worker=settings.runtime.worker_name,
         chains={name: chain.chain_id for name, chain in settings.chains.items()},
         on_lead=process.metrics.leads,
-        on_lease=process.metrics.lease,
         on_standby=watcher.on_standby,
     )
 

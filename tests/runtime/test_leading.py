@@ -27,14 +27,12 @@ class Worker:
     def __init__(self, db: Database, name: str, configured: Mapping[str, ChainId] = ONE) -> None:
         self.told: list[tuple[str, bool]] = []
         self.shown: list[str] = []
-        self.fencing: dict[str, int] = {}
         self.leading = Leading(
             db=db,
             clock=FakeClock(NOW),
             worker=name,
             chains=configured,
             on_lead=lambda chain, is_leader: self.told.append((chain, is_leader)),
-            on_lease=self.fencing.__setitem__,
             on_standby=self._shown,
         )
 
@@ -80,7 +78,6 @@ async def test_tick__leader_stands_still__is_replaced_and_commits_nothing_when_i
     assert led is not None
     await b.look(1 + STALE_LOOKS)
     assert b.leads == ["base"]
-    assert (a.fencing, b.fencing) == ({"base": 1}, {"base": 2})
     with pytest.raises(LeaseLost):
         async with led.db.write() as conn:
             await chains.register(conn, chain_id=BASE, name="base", tokens=(), now=NOW)
