@@ -1,9 +1,8 @@
-"""Builds the daemon from its settings, runs it, and stops it: one TaskGroup, named tasks, a bounded drain.
+"""Runs the daemon that `building` makes of its settings, and stops it: one TaskGroup, named tasks, a bounded drain.
 
     start   database, schema, API (so that /readyz can say why not), then a task a chain, expiry, webhooks, gauges
-    stop    SIGTERM or SIGINT: no new ticks; those under way, requests and webhook sends end within
-    `drain_timeout_s`; the rest is
-            cancelled (nothing of it was written); exit 0
+    stop    SIGTERM or SIGINT: no new ticks; those under way, requests and webhook sends end within `drain_timeout_s`,
+            chains are given back; the rest is cancelled (nothing of it was written); exit 0
 
 One chain's trouble never stops another: a loop raises nothing that a node or the database could cause.
 """
@@ -12,47 +11,31 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, assert_never
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager, suppress
+from typing import assert_never
 
 from aiohttp import web
 
 from settler import __version__
-from settler.api.app import make_app
-from settler.api.server import serve
-from settler.api.stream import StreamBounds
-from settler.clock import Clock
 from settler.config import Settings
-from settler.health import MAX_TICK_SILENCE_S, Health
+from settler.health import Health
 from settler.logs import get_logger
-from settler.metrics import ChainCalls, Metrics
+from settler.metrics import Metrics
+from settler.runtime.building import chain_parts, leading_of, process_loops, serve_api
 from settler.runtime.chain_tasks import ChainParts, run_led
 from settler.runtime.leading import Leading
-from settler.runtime.loop import BACK_OFF_MAX_S, Loop, Stage
 from settler.runtime.loop import run as run_loop
 from settler.runtime.outside import ClosableSender, Outside
-from settler.runtime.providers import ProviderWatcher, head_wakers, make_pool, provider_view
-from settler.runtime.setups import judgement_of, setup_of, usual_finality_s
-from settler.runtime.tally import TallyingObserver
-from settler.runtime.telemetry import bounds_of, limits_of, tracing
-from settler.runtime.watching import Gauges, TickWatcher
+from settler.runtime.process import Drain, Process
+from settler.runtime.telemetry import tracing
 from settler.stages.dispatch import Dispatch
-from settler.stages.effects import Reporter
-from settler.stages.expire import Expire
 from settler.stages.mute import Mute
-from settler.stages.noting import Noting
-from settler.stages.operating import Operating
 from settler.stages.payment_traces import PaymentTraces
-from settler.stages.placing import Placing
-from settler.stages.tidy import Tidy
 from settler.storage import migrate
 from settler.storage.api_keys import KeyUses
 from settler.storage.engine import Database, StorageUnavailable
 from settler.storage.errors import StorageError
-from settler.tracing import Tracer
 
 LOOPS_SHARE = 0.8
 """Of the drain, at most, for ticks under way."""
@@ -108,11 +91,11 @@ async def daemon(
         await _check_schema(db)
         if shadow:
             stack.push_async_callback(_mute_the_rest, db)
-        drain = _Drain(settings.runtime.drain_timeout_s)
+        drain = Drain(settings.runtime.drain_timeout_s)
         tracer = await stack.enter_async_context(
             tracing(settings.telemetry, clock=clock, entropy=outside.entropy, left_s=drain.left_s)
         )
-        process = _Process(
+        process = Process(
             settings=settings,
             outside=outside,
             db=db,
@@ -126,10 +109,10 @@ async def daemon(
         )
         if tracer.is_on:
             db.on_told(process.traces.told)
-        chains = await stack.enter_async_context(_chain_parts(process))
+        chains = await stack.enter_async_context(chain_parts(process))
         address = ""
         if outside.serves_api:
-            runner = await _serve_api(process, chains)
+            runner = await serve_api(process, chains)
             stack.push_async_callback(_close, runner, process.drain)
             address = "http://{}:{}".format(*runner.addresses[0][:2])
         _log.info("daemon.started", version=__version__, listen=address, chains=sorted(chains), shadow=shadow)
@@ -140,48 +123,14 @@ async def daemon(
     return 0
 
 
-class _Drain:
-    """The time a stop may take in all: what ends earlier leaves the rest to what comes after it."""
-
-    def __init__(self, limit_s: float) -> None:
-        self.limit_s = limit_s
-        self._ends_at: float | None = None
-
-    def begin(self) -> None:
-        self._ends_at = asyncio.get_running_loop().time() + self.limit_s
-
-    def left_s(self, share: float = 1.0) -> float:
-        """Seconds left of that share of the whole; before `begin`, all of it."""
-        if self._ends_at is None:
-            return self.limit_s * share
-        now = asyncio.get_running_loop().time()
-        return max(0.0, self._ends_at - (1 - share) * self.limit_s - now)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Process:
-    """What everything in this process shares."""
-
-    settings: Settings
-    outside: Outside
-    db: Database
-    clock: Clock
-    metrics: Metrics
-    health: Health
-    drain: _Drain
-    key_uses: KeyUses
-    tracer: Tracer
-    traces: PaymentTraces
-
-
-async def _close(runner: web.AppRunner, drain: _Drain) -> None:
+async def _close(runner: web.AppRunner, drain: Drain) -> None:
     """Ends the API: requests under way have what is left of the drain, at least a moment."""
     with suppress(TimeoutError):
         async with asyncio.timeout(max(0.2, drain.left_s())):
             await runner.cleanup()
 
 
-async def _end_sends(dispatch: Dispatch, sender: ClosableSender, drain: _Drain) -> None:
+async def _end_sends(dispatch: Dispatch, sender: ClosableSender, drain: Drain) -> None:
     """Waits for the sends under way. If the database is away they stay claimed, and are sent again after the lease."""
     try:
         async with asyncio.timeout(max(0.2, drain.left_s())):
@@ -219,96 +168,7 @@ async def _check_schema(db: Database) -> None:
             assert_never(state)
 
 
-def _chain_watcher(process: _Process) -> TickWatcher:
-    chains = {name: chain.chain_id for name, chain in process.settings.chains.items()}
-    return TickWatcher(db=process.db, metrics=process.metrics, health=process.health, chains=chains)
-
-
-@asynccontextmanager
-async def _chain_parts(process: _Process) -> AsyncIterator[dict[str, ChainParts]]:
-    """What each chain's loops are made of; closes the providers at the end."""
-    configured = process.settings.chains
-    judgement = judgement_of(process.settings)
-    watcher = _chain_watcher(process)
-    async with AsyncExitStack() as stack:
-        parts: dict[str, ChainParts] = {}
-        for name, chain in configured.items():
-            process.metrics.add_chain(
-                name,
-                providers=chain.providers,
-                tokens={t.symbol: t.decimals for t in chain.tokens},
-                stages=("open", "watch", "settle"),
-            )
-            process.metrics.usual(
-                name,
-                block_s=None if chain.facts is None else chain.facts.block_time_s,
-                finality_s=usual_finality_s(chain),
-            )
-            process.health.expect_chain(name)
-            pool = make_pool(
-                chain,
-                monotonic=process.clock.monotonic,
-                calls=partial(_observed, process, name),
-                observer=ProviderWatcher(chain, metrics=process.metrics, health=process.health),
-                session=process.outside.rpc_session,
-                jitter=process.outside.jitter,
-            )
-            stack.push_async_callback(pool.close)
-            wake = asyncio.Event()
-            parts[name] = ChainParts(
-                setup=setup_of(chain),
-                pool=pool,
-                head_seen=wake,
-                head_wakers=head_wakers(chain, wake),
-                poll_interval_s=chain.poll_interval_s,
-                announced_every_s=process.outside.cadence.announced_s,
-                db=process.db,
-                clock=process.clock,
-                judgement=judgement,
-                metrics=process.metrics,
-                health=process.health,
-                watcher=watcher,
-                jitter=process.outside.jitter.random,
-                tracer=process.tracer,
-            )
-        yield parts
-
-
-def _observed(process: _Process, chain: str, provider: str) -> TallyingObserver:
-    calls = ChainCalls(process.metrics, chain=chain, provider=provider)
-    return TallyingObserver(calls, provider=provider, tracer=process.tracer)
-
-
-async def _serve_api(process: _Process, chains: Mapping[str, ChainParts]) -> web.AppRunner:
-    settings, health = process.settings, process.health
-
-    def providers() -> Sequence[Mapping[str, Any]]:
-        return [
-            provider_view(standing, chain=name) for name, parts in chains.items() for standing in parts.pool.standings
-        ]
-
-    app = make_app(
-        db=process.db,
-        clock=process.clock,
-        catalog=settings.catalog(),
-        defaults=settings.invoice_defaults(),
-        operator=Operating(judgement_of(settings)),
-        auth=settings.api.auth,
-        metrics=process.metrics,
-        health=health,
-        providers=providers,
-        entropy=process.outside.entropy,
-        allow_private_webhooks=settings.webhooks.allow_private_addresses,
-        deposits=settings.deposit_policy(),
-        key_uses=process.key_uses,
-        limits=limits_of(settings.api, process.clock),
-        tracer=process.tracer,
-        streams=StreamBounds.within(settings.api.max_connections),
-    )
-    return await serve(app, settings.api.listen.host, settings.api.listen.port, bounds=bounds_of(settings.api))
-
-
-async def _run_tasks(process: _Process, chains: Mapping[str, ChainParts], stop: asyncio.Event, *, shadow: bool) -> bool:
+async def _run_tasks(process: Process, chains: Mapping[str, ChainParts], stop: asyncio.Event, *, shadow: bool) -> bool:
     """All loops, until `stop`; then as long as the drain allows. Whether all of them ended by themselves."""
     sender = process.outside.make_sender(process.clock, allow_private=process.settings.webhooks.allow_private_addresses)
     dispatch = Dispatch(
@@ -319,8 +179,8 @@ async def _run_tasks(process: _Process, chains: Mapping[str, ChainParts], stop: 
         on_attempt=process.metrics.delivery,
         traces=process.traces,
     )
-    leading = _leading(process)
-    loops = _process_loops(process, chains, outward=Mute(process.db) if shadow else dispatch, leading=leading)
+    leading = leading_of(process)
+    loops = process_loops(process, chains, outward=Mute(process.db) if shadow else dispatch, leading=leading)
     try:
         async with asyncio.timeout(None) as deadline, asyncio.TaskGroup() as tasks:
             for name, parts in chains.items():
@@ -340,68 +200,11 @@ async def _run_tasks(process: _Process, chains: Mapping[str, ChainParts], stop: 
     return True
 
 
-def _leading(process: _Process) -> Leading:
-    settings, watcher = process.settings, _chain_watcher(process)
-    return Leading(
-        db=process.db,
-        clock=process.clock,
-        worker=settings.runtime.worker_name,
-        chains={name: chain.chain_id for name, chain in settings.chains.items()},
-        on_lead=process.metrics.leads,
-        on_standby=watcher.on_standby,
-    )
-
-
-async def _end_leads(leading: Leading, drain: _Drain) -> None:
+async def _end_leads(leading: Leading, drain: Drain) -> None:
     """Those of chains whose last tick was cut off: the others were given back as they ended."""
     with suppress(TimeoutError):
         async with asyncio.timeout(max(0.2, drain.left_s(SENDS_SHARE))):
             await leading.give_back_all()
-
-
-def _process_loops(
-    process: _Process, chains: Mapping[str, ChainParts], *, outward: Dispatch | Mute, leading: Leading
-) -> list[Loop]:
-    """The loops that belong to no single chain."""
-    db, clock, metrics, health = process.db, process.clock, process.metrics, process.health
-    every_token = tuple(t for parts in chains.values() for t in parts.setup.tokens)
-    expire = Expire(
-        db=db,
-        clock=clock,
-        judgement=next(iter(chains.values())).judgement,
-        reporter=Reporter(metrics, chain="", tokens=every_token, tracer=process.tracer),
-    )
-    gauges = Gauges(db=db, metrics=metrics, clock=clock, tokens={(t.chain_id, t.address): t for t in every_token})
-    watcher = TickWatcher(db=db, metrics=metrics, health=health, chains={})
-
-    def loop(stage: Stage, name: str, every_s: float, *, back_off_max_s: float = BACK_OFF_MAX_S) -> Loop:
-        async def pause_s() -> float:
-            return every_s
-
-        health.expect_loop(name, max_silence_s=every_s + MAX_TICK_SILENCE_S)
-        return Loop(
-            stage=stage,
-            name=name,
-            chain="",
-            pause_s=pause_s,
-            clock=clock,
-            jitter=process.outside.jitter.random,
-            watcher=watcher,
-            back_off_max_s=back_off_max_s,
-            tracer=process.tracer,
-        )
-
-    every = process.outside.cadence
-    return [
-        # renewals must not come late because some failed
-        loop(leading, "leases", every.lease_s, back_off_max_s=2 * every.lease_s),
-        loop(expire, "expire", every.expire_s),
-        loop(outward, "dispatch", every.dispatch_s),
-        loop(gauges, "gauges", every.gauges_s),
-        loop(Placing(db), "feed", every.place_s),
-        loop(Noting(db, process.key_uses), "key_uses", every.note_s),
-        loop(Tidy(db=db, clock=clock), "tidy", every.tidy_s),
-    ]
 
 
 @contextmanager
