@@ -18,7 +18,7 @@ from psycopg.pq import TransactionStatus
 from settler.storage import schema
 from settler.storage.connect import (
     BUSY_TIMEOUT_S,
-    IDLE_IN_WRITE_TIMEOUT_S,
+    IDLE_IN_TRANSACTION_TIMEOUT_S,
     LOCK_TIMEOUT_S,
     SQLITE_PRAGMAS,
     STATEMENT_TIMEOUT_S,
@@ -120,7 +120,7 @@ class PostgresDriver(Driver):
     dialect = "postgresql"
     wait_s = LOCK_TIMEOUT_S
     statement_limit_s = STATEMENT_TIMEOUT_S
-    idle_limit_s = IDLE_IN_WRITE_TIMEOUT_S
+    idle_limit_s = IDLE_IN_TRANSACTION_TIMEOUT_S
 
     def __init__(self, url: PostgresUrl) -> None:
         try:

@@ -26,11 +26,10 @@ BUSY_TIMEOUT_S = 15.0
 """How long SQLite waits for a writer of another process, e.g. the CLI beside the daemon."""
 STATEMENT_TIMEOUT_S = 30.0
 LOCK_TIMEOUT_S = 10.0
-IDLE_IN_WRITE_TIMEOUT_S = 6.0
-"""A process that stands still inside a transaction lets go of its locks, before another worker takes its chain over
-(`settler.domain.leading`): that one would wait for them. The daemon itself never waits for anything in there."""
-IDLE_IN_READ_TIMEOUT_S = 60.0
-"""An export into a slow pipe; no lock is held."""
+IDLE_IN_TRANSACTION_TIMEOUT_S = 60.0
+"""A tick that hangs inside a transaction lets go of its locks. Who takes a chain over does not wait for it
+(`settler.storage.leases.cut_off`).
+"""
 KEEPALIVE = {
     "keepalives_idle": 15,
     "keepalives_interval": 5,
@@ -39,15 +38,9 @@ KEEPALIVE = {
 }
 """A server that vanished without a word is noticed within 30 s (libpq's parameters)."""
 
-
-def _bounding_waits(idle_s: float) -> str:
-    return f"""SELECT set_config('statement_timeout', '{STATEMENT_TIMEOUT_S:.0f}s', true),
+POSTGRES_BOUND_WAITS = f"""SELECT set_config('statement_timeout', '{STATEMENT_TIMEOUT_S:.0f}s', true),
 set_config('lock_timeout', '{LOCK_TIMEOUT_S:.0f}s', true),
-set_config('idle_in_transaction_session_timeout', '{idle_s:.0f}s', true)"""
-
-
-POSTGRES_BOUND_WAITS = _bounding_waits(IDLE_IN_WRITE_TIMEOUT_S)
-POSTGRES_BOUND_WAITS_OF_READS = _bounding_waits(IDLE_IN_READ_TIMEOUT_S)
+set_config('idle_in_transaction_session_timeout', '{IDLE_IN_TRANSACTION_TIMEOUT_S:.0f}s', true)"""
 SQLITE_PRAGMAS = (
     f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}",  # first: the next one may meet another process
     "PRAGMA journal_mode = WAL",  # readers and the writer do not wait for each other
@@ -139,5 +132,4 @@ def postgres_connect_args(url: PostgresUrl) -> dict[str, Any]:
 
 def _bound_waits(connection: Connection) -> None:
     # Per transaction, since PgBouncer refuses them at the start and does not keep them for a session.
-    is_read = connection.get_execution_options().get("postgresql_readonly", False)
-    connection.exec_driver_sql(POSTGRES_BOUND_WAITS_OF_READS if is_read else POSTGRES_BOUND_WAITS)
+    connection.exec_driver_sql(POSTGRES_BOUND_WAITS)

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,8 +14,6 @@ import pytest
 from tests.cli.conftest import CONFIG, SHOP
 
 ROOT = Path(__file__).parents[2]
-HELP_LIMIT_S = 2.0
-"""Generous: what is asserted exactly is that nothing heavy is imported."""
 HEAVY = (
     "aiohttp",
     "alembic",
@@ -65,12 +62,11 @@ def test_process__wrong_usage__is_one_line_and_no_traceback(tmp_path: Path) -> N
     assert ran.stderr == "error: settler: No such command 'nope'; see settler --help\n"
 
 
-def test_help__is_quick_and_loads_nothing_heavy(tmp_path: Path) -> None:
+def test_help__loads_nothing_heavy(tmp_path: Path) -> None:
     probe = (
         "import sys; from settler.cli import main; code = main(['--help']);"
         f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr); sys.exit(code)"
     )
-    started = time.monotonic()
     ran = subprocess.run(
         [sys.executable, "-c", probe],
         cwd=tmp_path,
@@ -80,7 +76,6 @@ def test_help__is_quick_and_loads_nothing_heavy(tmp_path: Path) -> None:
         timeout=60,
         check=False,
     )
-    assert time.monotonic() - started < HELP_LIMIT_S
     assert ran.returncode == 0
     assert ran.stderr.strip() == "[]"
     for command in (

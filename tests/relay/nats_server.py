@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -69,8 +70,12 @@ class NatsServer:
             await asyncio.to_thread(process.wait, 20)
 
     def pause(self) -> None:
-        """It keeps its connections and answers nothing."""
+        """It keeps its connections and answers nothing, from its return on: a signal takes a while to arrive."""
         self._signal(signal.SIGSTOP)
+        assert self._process is not None, "it was sent a signal"
+        state = Path(f"/proc/{self._process.pid}/stat")
+        while state.read_text().rpartition(")")[2].split()[0] != "T":
+            time.sleep(0.01)
 
     def go_on(self) -> None:
         self._signal(signal.SIGCONT)

@@ -155,20 +155,21 @@ async def test_relay__killed_between_publishing_and_its_position__repeats_and_th
     assert [m.id for m in stored] == [e.id for e in told[1:]]
 
 
+@pytest.mark.postgres
 async def test_relay__two_of_one_name_and_one_frozen__hand_each_on_once(
-    sqlite_db: Database, tmp_path: Path, server: NatsServer
+    postgres_db: Database, tmp_path: Path, server: NatsServer, postgres_db_url: str
 ) -> None:
-    config = _config(tmp_path)
-    told = await tell(sqlite_db, 0, 3_000)
+    config = _config(tmp_path, postgres_db_url)
+    told = await tell(postgres_db, 0, 3_000)
     await nats_server.add_stream(server)
     async with relaying(config, server) as one, relaying(config, server) as other:
-        await moves(sqlite_db)
+        await moves(postgres_db)
         one.bred.send_signal(signal.SIGSTOP)
-        told += await tell(sqlite_db, 3_000, 500)
-        await until(lambda: position(sqlite_db), lambda p: p == 3_500, what="the other to hand all on")
+        told += await tell(postgres_db, 3_000, 500)
+        await until(lambda: position(postgres_db), lambda p: p == 3_500, what="the other to hand all on")
         one.bred.send_signal(signal.SIGCONT)
-        told += await tell(sqlite_db, 3_500, 10)
-        await until(lambda: position(sqlite_db), lambda p: p == 3_510, what="the last to be handed on")
+        told += await tell(postgres_db, 3_500, 10)
+        await until(lambda: position(postgres_db), lambda p: p == 3_510, what="the last to be handed on")
         for each in (one, other):
             each.bred.send_signal(signal.SIGTERM)
             assert await each.ended() == 0

@@ -18,7 +18,7 @@ from settler.simulation.store import SimStore
 from settler.simulation.store_connection import written_table
 from settler.simulation.store_faults import STORE_FAULTS
 from settler.storage import migrate, schema
-from settler.storage.connect import BUSY_TIMEOUT_S, IDLE_IN_WRITE_TIMEOUT_S
+from settler.storage.connect import BUSY_TIMEOUT_S, IDLE_IN_TRANSACTION_TIMEOUT_S
 from settler.storage.engine import WRITER_WAIT_S, Database
 from settler.storage.errors import InvalidDatabaseUrl, StorageUnavailable
 from settler.storage.outcome import rows_of
@@ -318,7 +318,7 @@ def test_process__frozen_within_a_transaction__is_cut_off_by_postgresql(simulate
         writing = asyncio.create_task(add(one, "x", between=asyncio.sleep(1)))
         await asyncio.sleep(0.5)
         life.freeze()
-        await asyncio.sleep(IDLE_IN_WRITE_TIMEOUT_S + 1)
+        await asyncio.sleep(IDLE_IN_TRANSACTION_TIMEOUT_S + 1)
         await add(two, "y")
         life.thaw()
         with pytest.raises(StorageUnavailable):
