@@ -78,12 +78,15 @@ async def compare(disturbed: str, calm: Calm, traffic: Traffic, final: int) -> D
 
 
 async def let_leases_run_out(url: str) -> None:
-    """As a minute does: what was being sent when the daemon was killed may be sent again."""
+    """As a minute does: what was being sent when the daemon was killed may be sent again. What a worker is writing
+    about right now is left to it.
+    """
     db, table = await Database.open(url, pool_size=1), schema.webhook_deliveries
     try:
         async with db.write() as conn:
-            claimed = table.c.claimed_until.is_not(None)
-            await conn.execute(sa.update(table).where(claimed).values(claimed_until=datetime.now(UTC)))
+            claimed = sa.select(table.c.id).where(table.c.claimed_until.is_not(None)).with_for_update(skip_locked=True)
+            ids = (await conn.execute(claimed)).scalars().all()
+            await conn.execute(sa.update(table).where(table.c.id.in_(ids)).values(claimed_until=datetime.now(UTC)))
     finally:
         await db.dispose()
 

@@ -31,7 +31,12 @@ async def test_scrape__a_daemon_at_work__shows_what_is_promised(tmp_path: Path) 
         await shop.finish()
         await shop.api.reaches(invoice, "settled")
 
-        plain, kind = await scraped(shop.api.address, accept="text/plain")
+        # counted every few seconds, not at each change
+        (plain, kind) = await until(
+            lambda: scraped(shop.api.address, accept="text/plain"),
+            lambda answer: "settler_lease_fencing{" in answer[0],
+            what="the gauges of a chain that is led",
+        )
         assert kind.startswith("text/plain")
         found = names_and_labels(plain, is_open=False)
         assert found.items() <= golden().items()
