@@ -97,11 +97,7 @@ async def test_state__newer_revision__is_ahead_and_upgrade_refuses(db: Database)
 
 async def test_state__older_revision__is_behind(db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A release with one revision more meets the database of this one, and brings it on."""
-    scripts = tmp_path / "migrations"
-    for file in Path(migrate.__file__).parent.joinpath("migrations").rglob("*.py"):
-        copy = scripts / file.relative_to(Path(migrate.__file__).parent / "migrations")
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_text(file.read_text())
+    scripts = _scripts_up_to(tmp_path / "migrations", HEAD)
     (scripts / "versions" / "0003_next.py").write_text(
         f"from alembic import op\nrevision = '0003'\ndown_revision = '{HEAD}'\n"
         "def upgrade() -> None:\n    op.execute('CREATE TABLE later (id INTEGER)')\n"
@@ -235,7 +231,7 @@ async def test_next_revision__only_adds__so_that_the_release_before_runs_on(
         finally:
             await db.dispose()
     before, after = described
-    assert before.keys() < after.keys() or before != after, "a revision changes something"
+    assert before != after, "a revision changes something"
     for table, was in before.items():
         now = after[table]
         assert {"check": now["check"], "unique": now["unique"], "foreign": now["foreign"]} == {
