@@ -9,10 +9,10 @@ from __future__ import annotations
 import functools
 import re
 
-from eth_typing import ChecksumAddress
-from eth_utils.address import to_checksum_address
+from eth_typing import ChecksumAddress, HexAddress, HexStr
 
 from chains.model import Address
+from chains.proof.keccak import keccak
 
 ZERO_ADDRESS = Address(bytes(20))
 """Mints and burns name it; nobody can be paid there."""
@@ -42,5 +42,9 @@ def parse_address(text: str) -> Address:
 
 @functools.lru_cache(maxsize=CHECKSUMS_KEPT)
 def to_checksum(address: Address) -> ChecksumAddress:
-    """`0x…` in EIP-55 mixed case."""
-    return to_checksum_address(address)
+    """`0x…` in EIP-55 mixed case: a letter is upper case where the hash of them all has 8 or more."""
+    digits = address.hex()
+    hashed = keccak(digits.encode()).hex()
+    return ChecksumAddress(
+        HexAddress(HexStr("0x" + "".join([c.upper() if h > "7" else c for c, h in zip(digits, hashed, strict=False)])))
+    )

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from msgspec import UNSET
+
 from chains.errors import NodeInconsistent
 from chains.hex import read_bytes, read_hash, read_quantity
 from chains.model import (
@@ -40,7 +42,8 @@ MAX_TIMESTAMP_S = 253_402_300_799
 _TRANSFER_TOPIC_HEX = "0x" + TRANSFER_TOPIC.hex()
 _NO_TRANSACTION = bytes(32)
 _PADDING = bytes(12)
-_TRANSFER_TOPICS = 3
+_ADDRESS_AT = len("0x") + 2 * len(_PADDING)
+"""Where in a topic's text an address stands."""
 _WORD = 32
 
 
@@ -89,8 +92,7 @@ def transfers(logs: Iterable[WireLog], asked: Asked) -> tuple[Transfer, ...]:
     twice, is marked removed (the node is in the middle of a reorg), or puts one height or one transaction into two
     blocks.
     """
-    known = _Known(asked)
-    placed = [found for log in logs if (found := _placed(log, known)) is not None]
+    placed = _wanted(logs, asked)
     placed.sort()
     _check_places(placed)
     return _numbered(placed, asked.chain_id)
@@ -110,19 +112,23 @@ class _Placed(NamedTuple):
 
 
 class _Known:
-    """What was asked, as the text it will come back as: a log that is not wanted is passed over unconverted."""
+    """What was asked, as the text it comes back as: most logs differ from the one before in nothing else."""
 
-    __slots__ = ("_heights", "is_filtered", "recipients", "span", "tokens")
+    __slots__ = ("_heights", "_tokens", "span", "tokens")
 
     def __init__(self, asked: Asked) -> None:
-        wanted = asked.query.recipients
         self.span = asked.span
-        self.is_filtered = asked.is_filtered
-        self.tokens = {"0x" + token.hex(): token for token in asked.query.tokens}
-        self.recipients = (
-            None if wanted is None else {"0x" + _PADDING.hex() + recipient.hex(): recipient for recipient in wanted}
-        )
+        self._tokens = {"0x" + token.hex(): token for token in asked.query.tokens}
+        self.tokens = dict(self._tokens)
+        """Those that were asked for, by every spelling that came."""
         self._heights: dict[str, BlockNumber] = {}
+
+    def add_spelling(self, address: str) -> None:
+        """Nodes answer checksums of upper and lower case."""
+        token = self._tokens.get(address.lower())
+        if token is None:
+            raise NodeInconsistent(f"a log of another contract than asked ({address[:42]!a})")
+        self.tokens[address] = token
 
     def height(self, text: str) -> BlockNumber:
         """A height of the span, converted once for all logs of its block."""
@@ -135,51 +141,70 @@ class _Known:
         return number
 
 
-def _placed(log: WireLog, known: _Known) -> _Placed | None:
-    """The transfer of one log; `None` when it is none, or is to nobody the query wants."""
-    token = known.tokens.get(log.address) or known.tokens.get(log.address.lower())
-    if token is None:
-        raise NodeInconsistent(f"a log of another contract than asked ({log.address[:42]!a})")
-    if log.removed:
-        raise NodeInconsistent("a log marked removed: the node is changing forks")
-    number = known.height(log.block_number)
-    topics = log.topics
-    if not topics or (topics[0] != _TRANSFER_TOPIC_HEX and topics[0].lower() != _TRANSFER_TOPIC_HEX):
-        raise NodeInconsistent("a log with another topic0 than Transfer")
-    recipient = _wanted_recipient(topics, known)
-    if recipient is None or len(topics) != _TRANSFER_TOPICS:
+def _wanted(logs: Iterable[WireLog], asked: Asked) -> list[_Placed]:
+    """The transfers among the logs that the query wants, in the order of the answer.
+
+    The one loop that runs for every log of the chain, also for those to nobody we know: few steps, and no call unless
+    something is new or wanted.
+    """
+    known = _Known(asked)
+    tokens, recipients, is_filtered = known.tokens, asked.query.recipients, asked.is_filtered
+    from_hex, kind = bytes.fromhex, _TRANSFER_TOPIC_HEX
+    placed: list[_Placed] = []
+    height: str | None = None
+    for log in logs:
+        topics = log.topics
+        if log.address not in tokens:
+            known.add_spelling(log.address)
+        if log.removed:
+            raise NodeInconsistent("a log marked removed: the node is changing forks")
+        if log.block_number != height:
+            known.height(log.block_number)
+            height = log.block_number
+        if topics.kind != kind and (topics.kind is UNSET or topics.kind.lower() != kind):
+            raise NodeInconsistent("a log with another topic0 than Transfer")
+        to = topics.third
+        if to is UNSET:
+            if is_filtered:
+                raise NodeInconsistent("a log without a third topic, asked was for a recipient in it")
+            continue
+        try:
+            is_wanted = recipients is None or from_hex(to[_ADDRESS_AT:]) in recipients
+        except ValueError:
+            is_wanted = False
+        # what was looked up is what it ends with: the whole of it is read here
+        recipient = _address(to, "log topic 2") if is_wanted else None
+        if recipient is None:
+            if is_filtered:
+                raise NodeInconsistent("a log to another recipient than asked")
+        elif (found := _placed(log, recipient, known)) is not None:
+            placed.append(found)
+    return placed
+
+
+def _placed(log: WireLog, recipient: Address, known: _Known) -> _Placed | None:
+    """The transfer of a log; `None` when it is none."""
+    sender = log.topics.second
+    if sender is UNSET or log.topics.fourth is not UNSET:
         return None
     tx_hash = TxHash(read_hash(log.transaction_hash, "log transactionHash"))
     block_hash = BlockHash(read_hash(log.block_hash, "log blockHash"))
     if tx_hash in (_NO_TRANSACTION, block_hash):
         return None
-    sender = _address(topics[1], "log topic 1")
+    from_ = _address(sender, "log topic 1")
     data = read_bytes(log.data, "log data", max(0, len(log.data) - len("0x")) // 2)
-    if sender is None or len(data) != _WORD:
+    if from_ is None or len(data) != _WORD:
         return None
     return _Placed(
-        number,
+        known.height(log.block_number),
         read_quantity(log.log_index, "log logIndex"),
         block_hash,
         tx_hash,
-        token,
-        sender,
+        known.tokens[log.address],
+        from_,
         recipient,
         BaseUnits(int.from_bytes(data)),
     )
-
-
-def _wanted_recipient(topics: tuple[str, ...], known: _Known) -> Address | None:
-    if len(topics) < _TRANSFER_TOPICS:
-        if known.is_filtered:
-            raise NodeInconsistent(f"a log with {len(topics)} topics, asked was for a recipient in the third")
-        return None
-    if known.recipients is None:
-        return _address(topics[2], "log topic 2")
-    recipient = known.recipients.get(topics[2]) or known.recipients.get(topics[2].lower())
-    if recipient is None and known.is_filtered:
-        raise NodeInconsistent("a log to another recipient than asked")
-    return recipient
 
 
 def _address(topic: str, field: str) -> Address | None:

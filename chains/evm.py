@@ -53,17 +53,13 @@ from chains.model import (
     Transfer,
     TxHash,
 )
+from chains.planning import Filters, Learned, answered, plan, refused
 from chains.proof import BLOCK, RECEIPTS, WireBlock, WireReceipt
 from chains.receipts import transfer_logs
 from chains.replies import Call
 from chains.rpc import MAX_BATCH, RpcProvider
 from chains.tokens import read_token_facts
 from chains.wire import LISTING, LOG_RECEIPT, LOG_RECEIPTS, TEXT, WireHeader, WireListing, WireLog, WireLogReceipt
-
-FILTER_RECIPIENTS_MAX = 500
-"""More recipients than this are not put into the filter but matched here: providers cap filters, often at 1,000 topics
-(RULES.md section 1), and from a few thousand on the filter costs the node more than the logs do."""
-
 
 RECEIPTS_BATCH = 20
 """Receipts asked at once for their labels: a batch payout's may be a megabyte."""
@@ -80,8 +76,7 @@ class EvmReader:
         self._provider = provider
         self._chain_id = chain_id
         self._checks_bloom = check_bloom
-        self._recipients_max = FILTER_RECIPIENTS_MAX
-        """Less where this provider takes less."""
+        self._learned = Learned()
 
     @property
     def name(self) -> str:
@@ -98,17 +93,18 @@ class EvmReader:
 
     async def read_span(self, span: BlockSpan, query: LogQuery, *, anchor: BlockNumber | None = None) -> SpanRead:
         """As `ChainReader.read_span`. Two calls, three with an anchor, and one more for each block with transfers,
-        and for each transaction whose transfers are to be labelled.
+        and for each transaction whose transfers are to be labelled; a few more where one answer would be megabytes
+        (`chains.planning`).
 
         With `check_bloom`, two more when the bloom of the last block speaks against an answer without its logs.
         """
-        recipients = self._filtered(query)
+        filters = plan(len(span), query.recipients, self._learned) if asks_logs(query) else ()
         try:
-            anchor_header, end, logs = await self._span_batch(span, query, recipients, anchor)
+            anchor_header, end, logs = await self._span_batch(span, query, filters, anchor)
         except FilterTooLong:
-            if not recipients:
+            if not filters:
                 raise
-            self._recipients_max = min(self._recipients_max, len(recipients) // 2)
+            self._learned = refused(self._learned, len(filters[0]))
             return await self.read_span(span, query, anchor=anchor)
         if end is None:
             raise BlockNotFound(f"{self.name}: block {span.last} is not there yet")
@@ -117,16 +113,19 @@ class EvmReader:
             chain_id=self._chain_id,
             span=span,
             query=query,
-            is_filtered=recipients is not None,
+            is_filtered=filters is not None,
         )
-        found = await self._labelled(transfers(logs, asked), query)
-        await self._check_nothing_left_out(end, logs, query, recipients)
+        wanted = transfers(logs, asked)
+        self._learned = answered(self._learned, filters, blocks=len(span), logs=len(logs), wanted=len(wanted))
+        found = await self._labelled(wanted, query)
+        await self._check_nothing_left_out(end, logs, query, filters)
         return SpanRead(
             span=span,
             end=end.ref,
             anchor=None if anchor_header is None else anchor_header.ref,
             transfers=found,
             blocks=await self._blocks_of(found, (end,) if anchor_header is None else (end, anchor_header)),
+            log_count=len(logs),
         )
 
     async def read_block_by_receipts(
@@ -210,13 +209,12 @@ class EvmReader:
         return [header_of(block, outcome) for block, outcome in zip(wanted, outcomes, strict=True)]
 
     async def _span_batch(
-        self, span: BlockSpan, query: LogQuery, recipients: Sequence[Address] | None, anchor: BlockNumber | None
+        self, span: BlockSpan, query: LogQuery, filters: Filters | None, anchor: BlockNumber | None
     ) -> tuple[Header | None, Header | None, list[WireLog]]:
-        """(anchor, end, logs) of one batch; an empty query asks for no logs, since nodes read `[]` as anything."""
+        """(anchor, end, logs) of one batch; no filters at all ask for no logs, since nodes read `[]` as anything."""
         blocks = [span.last] if anchor is None else [anchor, span.last]
         calls: list[Call[WireHeader | list[WireLog] | None]] = [header_call(block) for block in blocks]
-        if asks_logs(query):
-            calls.append(logs_call(span, query, recipients))
+        calls += [logs_call(span, query, recipients) for recipients in ((None,) if filters is None else filters)]
         outcomes = await self._provider.batch_outcomes(calls)
         headers = [
             header_of(block, cast("WireHeader | ChainError | None", outcome))
@@ -225,10 +223,12 @@ class EvmReader:
         end = headers[-1]
         if end is None:
             return None, None, []
-        logs = outcomes[len(blocks)] if len(outcomes) > len(blocks) else []
-        if isinstance(logs, ChainError):
-            raise logs
-        return (headers[0] if anchor is not None else None), end, cast("list[WireLog]", logs)
+        logs: list[WireLog] = []
+        for answer in outcomes[len(blocks) :]:
+            if isinstance(answer, ChainError):
+                raise answer
+            logs += cast("list[WireLog]", answer)
+        return (headers[0] if anchor is not None else None), end, logs
 
     async def _receipts_batch(
         self, number: BlockNumber, anchor: BlockNumber | None
@@ -293,14 +293,8 @@ class EvmReader:
             if (bloom := blooms[transfer.block_number]) is not None:
                 check_held(bloom, transfer.identity)
 
-    def _filtered(self, query: LogQuery) -> list[Address] | None:
-        """The recipients to put into the filter, sorted (equal queries are equal bytes); `None`: ask without."""
-        if query.recipients is None or len(query.recipients) > self._recipients_max:
-            return None
-        return sorted(query.recipients)
-
     async def _check_nothing_left_out(
-        self, end: Header, logs: Sequence[WireLog], query: LogQuery, recipients: Sequence[Address] | None
+        self, end: Header, logs: Sequence[WireLog], query: LogQuery, filters: Filters | None
     ) -> None:
         """Asks the receipts of the last block where its bloom speaks against an answer without any of its logs.
 
@@ -311,6 +305,7 @@ class EvmReader:
         bloom = self._bloom(end)
         if bloom is None or not asks_logs(query):
             return
+        recipients = None if filters is None else [each for part in filters for each in part]
         if not is_doubtful(bloom, query, recipients=recipients):
             return
         if any(read_quantity(log.block_number, "log blockNumber") == end.ref.number for log in logs):

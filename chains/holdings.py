@@ -11,10 +11,11 @@ from typing import cast
 
 from chains.decode import Asked, transfers
 from chains.errors import BlockNotFound, ChainError, MethodUnsupported, NodeInconsistent
-from chains.evm import FILTER_RECIPIENTS_MAX, EvmReader
+from chains.evm import EvmReader
 from chains.evm_calls import header_call, header_of
 from chains.hex import to_hex, to_quantity
 from chains.model import Address, BlockNumber, BlockSpan, ChainId, LogQuery, SpanRead, Transfer
+from chains.planning import FILTER_RECIPIENTS_MAX
 from chains.replies import Call
 from chains.rpc import RpcProvider
 from chains.spans import WindowedReader

@@ -1,8 +1,9 @@
 """How many blocks one `eth_getLogs` asks for. Pure.
 
 Two different numbers bound it: the structural cap of the provider (blocks per request, which is remembered) and what
-the density of logs allows just now (which is found again: halve when refused, grow slowly when served). The width is
-never below one block: a provider that refuses a single block cannot be helped by narrowing.
+the density of logs allows just now (which is found again: halve when refused, grow slowly when served, and never beyond
+what we want to hold of one answer). The width is never below one block: a provider that refuses a single block cannot
+be helped by narrowing.
 
     width 2000   refused 1000   refused 500   served 562   served 632 …   cap
     width 2000   no answer 1000   no answer 500   served 1000   served 2000   the provider was down, not too small
@@ -14,10 +15,16 @@ from dataclasses import dataclass, replace
 
 from chains.model import BlockNumber, BlockSpan
 
+FIRST_BLOCKS = 100
+"""Asked of a provider nothing is known of yet: its first answer shows how dense the chain is, and is not refused where
+the usual width would be."""
 START_BLOCKS = 2_000
 """What most providers' paid and public plans take (Alchemy 2K, Polygon 2000, Avalanche 2048)."""
 MAX_BLOCKS = 10_000
 """The widest cap that is common (Infura, Coinbase, BlockPI, Chainstack paid)."""
+WANTED_LOGS = 5_000
+"""An answer of more is not asked for again: three megabytes. While it is decoded nothing else is done (10 ms), and
+several are held at a time: four, of each provider that has to agree."""
 GROWTH_DIVISOR = 8
 """Growth by an eighth a served span: back from a halving after six spans, so that a cap is not hit every other call."""
 
@@ -32,10 +39,15 @@ class LogsWindow:
     """The structural bound, the least of what the provider ever named."""
     careful_from: int = START_BLOCKS
     """From this width on growth is an eighth; below it the provider was only ever silent, and growth doubles."""
+    is_first: bool = False
+    """Nothing was asked yet: the first answer decides how wide to begin."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.width <= self.cap:
             raise ValueError(f"a window needs 1 <= width <= cap, got width {self.width}, cap {self.cap}")
+
+
+NEW_PROVIDER = LogsWindow(width=FIRST_BLOCKS, is_first=True)
 
 
 def next_span(cursor: BlockNumber, upto: BlockNumber, width: int) -> BlockSpan | None:
@@ -72,7 +84,7 @@ def unanswered(window: LogsWindow, span_len: int) -> LogsWindow:
 
     Half of it, as after a refusal; but it may have been the provider that was down, so it may come back by doubling.
     """
-    return replace(window, width=min(window.width, max(1, span_len // 2)))
+    return replace(window, width=min(window.width, max(1, span_len // 2)), is_first=False)
 
 
 def widened(window: LogsWindow) -> LogsWindow:
@@ -82,3 +94,14 @@ def widened(window: LogsWindow) -> LogsWindow:
     careful = window.width + max(1, window.width // GROWTH_DIVISOR)
     grown = max(careful, min(2 * window.width, window.careful_from))
     return replace(window, width=min(window.cap, grown))
+
+
+def bounded(window: LogsWindow, span_len: int, logs: int) -> LogsWindow:
+    """The window after a span of `span_len` blocks was answered with so many logs: not wider than `WANTED_LOGS` of the
+    same density. It comes back as soon as blocks are quieter.
+    """
+    if window.is_first:
+        window = replace(window, width=min(START_BLOCKS, window.cap), is_first=False)
+    if logs * window.width <= WANTED_LOGS * span_len:
+        return window
+    return replace(window, width=max(1, WANTED_LOGS * span_len // logs))

@@ -6,7 +6,7 @@ into text only by `settler.api.views`, the CLI and the logs. Amounts are integer
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -151,8 +151,9 @@ class LogQuery:
     """Which transfers are asked for: those of `tokens` to `recipients` (`None`: to anybody)."""
 
     tokens: frozenset[Address]
-    recipients: frozenset[Address] | None
-    labelled: frozenset[Address] = frozenset()
+    recipients: Set[Address] | None
+    """Of any size, and never changed: who compares two readings had both asked with the same."""
+    labelled: Set[Address] = frozenset()
     """Recipients whose transfers are to carry their labels: one call more for each of their transactions."""
     sources: LabelSources = TOKENS_ALONE
 
@@ -178,6 +179,8 @@ class SpanRead:
     """In (block, log index) order; only such as the query wants."""
     blocks: Mapping[BlockHash, BlockRef] = field(default_factory=dict)
     """Headers of every block a transfer stands in, each canonical on that provider at the time of reading."""
+    log_count: int = field(default=0, compare=False)
+    """Logs it was found among, wanted or not: how dense the span is. Other providers may have been asked otherwise."""
 
     def block_of(self, transfer: Transfer) -> BlockRef:
         return self.blocks[transfer.block_hash]

@@ -135,7 +135,7 @@ async def post_json(session: HttpSession, url: str, body: bytes, *, allowance: A
         raise Transient(f"no whole answer: {type(error).__name__}") from without_url(error)
 
 
-async def _read_bounded(response: HttpResponse, allowance: Allowance) -> bytes:
+async def _read_bounded(response: HttpResponse, allowance: Allowance) -> bytearray:
     """Holds its bytes no longer than it reads, also when it fails: an exception keeps the frames it came through."""
     announced = response.content_length
     if announced is not None and announced > allowance.max_bytes:
@@ -145,7 +145,7 @@ async def _read_bounded(response: HttpResponse, allowance: Allowance) -> bytes:
         async for chunk in response.content.iter_any():
             allowance.take(len(chunk))
             body += chunk
-        return bytes(body)
+        return body
     finally:
         allowance.give_back(len(body))
         body = bytearray()

@@ -52,4 +52,5 @@ def _belongs(log: WireLog, receipt: WireLogReceipt) -> bool:
 
 
 def _is_asked(log: WireLog, tokens: set[str]) -> bool:
-    return log.address.lower() in tokens and bool(log.topics) and log.topics[0].lower() == _TRANSFER_TOPIC_HEX
+    kind = log.topics.kind
+    return log.address.lower() in tokens and isinstance(kind, str) and kind.lower() == _TRANSFER_TOPIC_HEX

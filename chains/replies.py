@@ -45,7 +45,8 @@ class Answer:
     """What came back over HTTP, undecoded."""
 
     status: int
-    body: bytes
+    body: bytes | bytearray
+    """Not copied once it is here: it may have megabytes."""
     retry_after_s: float | None = None
 
 
@@ -68,7 +69,7 @@ def read_single(answer: Answer, call: Call[T], call_id: int) -> T | ChainError:
 
 def read_batch(answer: Answer, calls: Sequence[Call[T]], ids: Sequence[int]) -> list[T | ChainError] | BatchRefused:
     """One outcome a call, in the order of `calls`, whatever the order of the replies."""
-    if not answer.body.lstrip().startswith(b"["):
+    if _ARRAY.match(answer.body) is None:
         return _refused_as_a_whole(answer, len(calls))
     replies = _decoded(answer, _REPLIES)
     if isinstance(replies, ChainError):
@@ -98,6 +99,7 @@ _ERROR_TEXT = msgspec.json.Decoder(str)
 
 _NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _NULL = b"null"
+_ARRAY = re.compile(rb"\s*\[")
 _BATCH_WORDS = re.compile(r"\bbatch", re.IGNORECASE)
 
 
@@ -106,7 +108,7 @@ def _outcome(reply: WireReply, answer: Answer, call: Call[T], call_id: int) -> T
         return error
     if answer.status >= 300:
         return classify("", http_status=answer.status, retry_after_s=answer.retry_after_s)
-    if not bytes(reply.result):
+    if memoryview(reply.result).nbytes == 0:
         return Transient("the reply has neither result nor error")
     if reply.id != call_id:
         return NodeInconsistent(f"the reply has id {ascii(reply.id)[:24]}, asked was {call_id}")

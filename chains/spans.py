@@ -6,7 +6,8 @@
                    1598 | 1599 ..     a hash that differs there is a fork between two pieces, and the reading is void
 
 What the provider takes is learned here and kept: its cap of blocks, how dense its logs are just now, how long it
-needs. A block with more logs than it answers with is read token by token, then by its receipts.
+needs; and what we take ourselves, a few megabytes at a time. A block with more logs than it answers with is read token
+by token, then by its receipts.
 
 What does not belong here: reading pieces side by side (the caller divides), choosing among providers, and retries of
 passing failures (`chains.rpc`).
@@ -18,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from chains.errors import NodeInconsistent, RangeTooWide, Rejected, ResultTooLarge, Timeout, Transient, Unknown
-from chains.logs_window import LogsWindow, narrowed, next_span, unanswered, widened
+from chains.logs_window import NEW_PROVIDER, LogsWindow, bounded, narrowed, next_span, unanswered, widened
 from chains.model import (
     Address,
     Announcement,
@@ -62,7 +63,7 @@ class WindowedReader:
         """`monotonic`: seconds that never go back. `window`: what is known of the provider already."""
         self._reader = reader
         self._monotonic = monotonic
-        self._window = window or LogsWindow()
+        self._window = window or NEW_PROVIDER
         self._slow: tuple[int, float] | None = None
         """(blocks, seconds) of the last slow answer that width was blamed for; none since the last quick one."""
 
@@ -166,14 +167,14 @@ class WindowedReader:
                 if len(piece) == 1 or silences >= SILENCES_MAX:
                     raise
             else:
-                self._served(piece, seconds=self._monotonic() - started)
+                self._served(piece, logs=read.log_count, seconds=self._monotonic() - started)
                 return read
 
     def _refused(self, piece: BlockSpan, error: RangeTooWide, *, is_believed: bool) -> None:
         suggested = error.max_span if is_believed else None
         self._window = narrowed(self._window, len(piece), suggested, is_cap=not isinstance(error, ResultTooLarge))
 
-    def _served(self, piece: BlockSpan, *, seconds: float) -> None:
+    def _served(self, piece: BlockSpan, *, logs: int, seconds: float) -> None:
         if seconds > SLOW_S:
             if len(piece) >= 2 * SLOW_FLOOR_BLOCKS and self._is_width_to_blame(len(piece), seconds):
                 self._slow = (len(piece), seconds)
@@ -182,6 +183,7 @@ class WindowedReader:
             self._slow = None
             if len(piece) >= self.width:
                 self._window = widened(self._window)
+            self._window = bounded(self._window, len(piece), logs)
 
     def _is_width_to_blame(self, blocks: int, seconds: float) -> bool:
         """Not where narrowing did not help before: then it is the way there, or a queue, and narrowing makes it
@@ -221,6 +223,7 @@ class WindowedReader:
             reads[0],
             transfers=tuple(found),
             blocks={hash_: ref for read in reads for hash_, ref in read.blocks.items()},
+            log_count=sum(read.log_count for read in reads),
         )
 
 
@@ -245,6 +248,7 @@ def joined(span: BlockSpan, pieces: Sequence[SpanRead]) -> SpanRead:
         anchor=pieces[0].anchor,
         transfers=tuple(transfer for piece in pieces for transfer in piece.transfers),
         blocks={block_hash: ref for piece in pieces for block_hash, ref in piece.blocks.items()},
+        log_count=sum(piece.log_count for piece in pieces),
     )
 
 

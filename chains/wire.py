@@ -6,6 +6,8 @@ Unknown fields are ignored (chains add their own); a missing or mistyped one fai
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 
 
@@ -20,11 +22,29 @@ class WireHeader(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """Believed only where it is asked for (`chains.bloom`)."""
 
 
+class WireTopics(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A log's topics, of which there are at most four. No tuple: a hundred thousand of those keep the collector of
+    garbage busy. `UNSET`: it has not so many.
+    """
+
+    kind: str | msgspec.UnsetType = msgspec.UNSET
+    """The topic0: of which event it is."""
+    second: str | msgspec.UnsetType = msgspec.UNSET
+    third: str | msgspec.UnsetType = msgspec.UNSET
+    fourth: str | msgspec.UnsetType = msgspec.UNSET
+
+    def __iter__(self) -> Iterator[str]:
+        for topic in (self.kind, self.second, self.third, self.fourth):
+            if topic is msgspec.UNSET:
+                return
+            yield topic
+
+
 class WireLog(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """One entry of `eth_getLogs`. A pending log has `null` for its block and so fails the decoding."""
 
     address: str
-    topics: tuple[str, ...]
+    topics: WireTopics
     data: str
     block_number: str
     block_hash: str

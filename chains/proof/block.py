@@ -23,7 +23,7 @@ from chains.model import (
 )
 from chains.proof import rlp, trie
 from chains.proof.errors import ProofFailed
-from chains.proof.evidence import ReceiptProof, position_of, read_logs, verify
+from chains.proof.evidence import Readers, ReceiptProof, position_of, remembering, verify
 from chains.proof.header import RECEIPTS_ROOT, TIMESTAMP, TRANSACTIONS_ROOT, encode_header
 from chains.proof.keccak import keccak
 from chains.proof.profile import Profile, Status
@@ -35,7 +35,12 @@ from contracts_abi import TRANSFER_TOPIC
 _ZERO_ADDRESS = "0x" + "00" * 20
 _PADDING = bytes(12)
 _WORD = 32
+_ADDRESS = 20
 _TRANSFER_TOPICS = 3
+_TRANSFER_HEAD = b"\xf8\x63\xa0" + TRANSFER_TOPIC + b"\xa0" + _PADDING
+"""What stands in a receipt between token and sender of every transfer: RLP has one form for three topics."""
+_TO_RECIPIENT = len(_TRANSFER_HEAD) + _ADDRESS + 1 + len(_PADDING)
+"""From there to the recipient: the sender, the prefix of the third topic and its padding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,18 +56,20 @@ class ProvenBlock:
     """As the node listed them; may have one more than there are receipts (Polygon)."""
     transactions_trie: Trie | None = field(repr=False)
     """Where raw transactions were given: `tx_hashes` is proven then."""
+    places: Mapping[bytes, int] = field(repr=False)
+    """Where in `tx_hashes` each stands."""
+    readers: Readers = field(default_factory=remembering, repr=False, compare=False)
 
     def prove(self, transfer: Transfer) -> ReceiptProof:
         """The evidence that this transfer is in this block; `verify` has passed it. Raises `ProofFailed`."""
         if transfer.block_hash != self.hash:
             raise ProofFailed("the transfer stands in another block")
-        try:
-            index = self.tx_hashes.index(transfer.identity.tx_hash)
-        except ValueError:
-            raise ProofFailed("the block does not list the transaction") from None
+        index = self.places.get(transfer.identity.tx_hash)
+        if index is None:
+            raise ProofFailed("the block does not list the transaction")
         if index >= len(self.receipts):
             raise ProofFailed("the transaction is one the node appends, with a receipt that no trie holds")
-        logs = read_logs(self.receipts[index])
+        logs = self.readers.logs(self.receipts[index])
         proof = ReceiptProof(
             header=self.header,
             path=self.receipts_trie.path(index),
@@ -71,7 +78,7 @@ class ProvenBlock:
             tx_hash=transfer.identity.tx_hash,
             transaction_path=self.transactions_trie.path(index) if self.transactions_trie is not None else None,
         )
-        verify(proof, transfer)
+        verify(proof, transfer, readers=self.readers)
         return proof
 
     def transfers(self, chain_id: ChainId, query: LogQuery) -> frozenset[TransferIdentity]:
@@ -79,7 +86,8 @@ class ProvenBlock:
         return frozenset(
             identity
             for tx_hash, receipt in zip(self.tx_hashes, self.receipts, strict=False)
-            for identity in _transfers_of(chain_id, TxHash(tx_hash), receipt)
+            if _may_hold(receipt, query)
+            for identity in self._transfers_of(chain_id, TxHash(tx_hash), receipt)
             if query.wants(identity)
         )
 
@@ -95,7 +103,7 @@ class ProvenBlock:
             if not self.has_receipt_of(tx_hash):
                 continue
             try:
-                logs = read_logs(self.receipts[self.tx_hashes.index(tx_hash)])
+                logs = self.readers.logs(self.receipts[self.places[tx_hash]])
             except ProofFailed:
                 continue  # of a transaction that failed: it moved nothing
             raw = [RawLog(address=log.address, topics=log.topics, data=log.data) for log in logs]
@@ -116,11 +124,36 @@ class ProvenBlock:
 
     def has_receipt_of(self, tx_hash: TxHash) -> bool:
         """The transaction is listed at a position that has a receipt in the trie."""
-        return tx_hash in self.tx_hashes[: len(self.receipts)]
+        return self.places.get(tx_hash, len(self.receipts)) < len(self.receipts)
 
     def lists(self, tx_hash: TxHash) -> bool:
         """The block lists the transaction, maybe as one that the node appended and no trie holds."""
-        return tx_hash in self.tx_hashes
+        return tx_hash in self.places
+
+    def _transfers_of(self, chain_id: ChainId, tx_hash: TxHash, receipt: bytes) -> Iterator[TransferIdentity]:
+        try:
+            logs = self.readers.logs(receipt)
+        except ProofFailed:
+            return  # of a transaction that failed: it moved nothing
+        equal: Counter[tuple[Address, bytes, bytes, bytes]] = Counter()
+        for log in logs:
+            if len(log.topics) != _TRANSFER_TOPICS or log.topics[0] != TRANSFER_TOPIC or len(log.data) != _WORD:
+                continue
+            _, sender, recipient = log.topics
+            if not (sender.startswith(_PADDING) and recipient.startswith(_PADDING)):
+                continue
+            token = Address(log.address)
+            ordinal = equal[token, sender, recipient, log.data]
+            equal[token, sender, recipient, log.data] += 1
+            yield TransferIdentity(
+                chain_id=chain_id,
+                tx_hash=tx_hash,
+                token=token,
+                sender=Address(sender[len(_PADDING) :]),
+                recipient=Address(recipient[len(_PADDING) :]),
+                amount=BaseUnits(int.from_bytes(log.data, "big")),
+                ordinal=ordinal,
+            )
 
 
 def prove_block(
@@ -156,6 +189,7 @@ def prove_block(
         receipts_trie=built,
         tx_hashes=hashes,
         transactions_trie=_transactions_trie(raw_transactions, hashes[:kept], fields[TRANSACTIONS_ROOT]),
+        places={tx_hash: index for index, tx_hash in enumerate(hashes)},
     )
 
 
@@ -164,30 +198,18 @@ def receipts_root(receipts: Sequence[WireReceipt], profile: Profile) -> bytes:
     return trie.build([encode_receipt(receipt, profile) for receipt in receipts]).root
 
 
-def _transfers_of(chain_id: ChainId, tx_hash: TxHash, receipt: bytes) -> Iterator[TransferIdentity]:
-    try:
-        logs = read_logs(receipt)
-    except ProofFailed:
-        return  # of a transaction that failed: it moved nothing
-    equal: Counter[tuple[Address, bytes, bytes, bytes]] = Counter()
-    for log in logs:
-        if len(log.topics) != _TRANSFER_TOPICS or log.topics[0] != TRANSFER_TOPIC or len(log.data) != _WORD:
-            continue
-        _, sender, recipient = log.topics
-        if not (sender.startswith(_PADDING) and recipient.startswith(_PADDING)):
-            continue
-        token = Address(log.address)
-        ordinal = equal[token, sender, recipient, log.data]
-        equal[token, sender, recipient, log.data] += 1
-        yield TransferIdentity(
-            chain_id=chain_id,
-            tx_hash=tx_hash,
-            token=token,
-            sender=Address(sender[len(_PADDING) :]),
-            recipient=Address(recipient[len(_PADDING) :]),
-            amount=BaseUnits(int.from_bytes(log.data, "big")),
-            ordinal=ordinal,
-        )
+def _may_hold(receipt: bytes, query: LogQuery) -> bool:
+    """Whether the bytes of a wanted transfer are in the receipt. They may be in some log's data too: no answer, only
+    the reason to decode it or not to.
+    """
+    at = receipt.find(_TRANSFER_HEAD)
+    while at >= 0:
+        if receipt[at - _ADDRESS : at] in query.tokens:
+            recipient = receipt[at + _TO_RECIPIENT : at + _TO_RECIPIENT + _ADDRESS]
+            if query.recipients is None or recipient in query.recipients:
+                return True
+        at = receipt.find(_TRANSFER_HEAD, at + 1)
+    return False
 
 
 def _matching_trie(
@@ -234,7 +256,9 @@ def _check_listed(hashes: Sequence[bytes], receipts: Sequence[WireReceipt]) -> N
     if len(hashes) < len(receipts):
         raise NodeInconsistent(f"a block of {len(hashes)} transactions with {len(receipts)} receipts")
     for listed, receipt in zip(hashes, receipts, strict=False):
-        if read_hash(receipt.transaction_hash, "receipt transactionHash") != listed:
+        told = receipt.transaction_hash
+        # spelled alike they are equal: reading each again would cost as much as the rest of this function
+        if told != to_hex(listed) and read_hash(told, "receipt transactionHash") != listed:
             raise NodeInconsistent("block and receipts list different transactions at one position")
 
 

@@ -20,7 +20,8 @@ What it does not show:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from chains.errors import NodeInconsistent
@@ -61,16 +62,28 @@ class ReceiptProof:
         return self.transaction_path is not None
 
 
-def verify(proof: ReceiptProof, transfer: Transfer) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readers:
+    """How the parts of a proof are read. Proofs of one block share its header and most nodes: see `remembering`."""
+
+    hash_of: Callable[[bytes], bytes]
+    decoded: Callable[[bytes], rlp.Item]
+    logs: Callable[[bytes], tuple[Log, ...]]
+    """Of a receipt: `read_logs`."""
+
+
+def verify(proof: ReceiptProof, transfer: Transfer, *, readers: Readers | None = None) -> None:
     """Returns if the proof shows this transfer in the block `transfer.block_hash`. Raises `ProofFailed` saying why not.
 
-    Takes nothing from the proof on trust; for what is shown and what is not, see the module.
+    Takes nothing from the proof on trust; for what is shown and what is not, see the module. `readers`: of
+    `remembering`, for whoever verifies many proofs of one block.
     """
+    using = readers or _PLAIN
     try:
-        roots = _header_roots(proof, transfer)
-        logs = read_logs(trie.value_at(roots.receipts, proof.tx_index, proof.path))
+        roots = _header_roots(proof, transfer, using)
+        logs = using.logs(_value(roots.receipts, proof.tx_index, proof.path, using))
         if proof.transaction_path is not None:
-            raw = trie.value_at(roots.transactions, proof.tx_index, proof.transaction_path)
+            raw = _value(roots.transactions, proof.tx_index, proof.transaction_path, using)
             if keccak(raw) != proof.tx_hash:
                 raise ProofFailed("the transaction at this position has another hash")
     except rlp.Malformed as error:
@@ -99,6 +112,18 @@ def read_logs(encoded: bytes) -> tuple[Log, ...]:
     if not receipt.is_success:
         raise ProofFailed("the transaction failed")
     return receipt.logs
+
+
+_PLAIN = Readers(hash_of=keccak, decoded=rlp.decode, logs=read_logs)
+
+
+def remembering() -> Readers:
+    """Readers that read the very same bytes once: what they say follows from all of the bytes and nothing else, so a
+    proof passes with them exactly when it does without. They hold what they have read as long as they live.
+    """
+    return Readers(
+        hash_of=functools.cache(keccak), decoded=functools.cache(rlp.decode), logs=functools.cache(read_logs)
+    )
 
 
 def to_json(proof: ReceiptProof) -> dict[str, object]:
@@ -144,10 +169,10 @@ class _Roots:
     transactions: bytes
 
 
-def _header_roots(proof: ReceiptProof, transfer: Transfer) -> _Roots:
-    if keccak(proof.header) != transfer.block_hash:
+def _header_roots(proof: ReceiptProof, transfer: Transfer, using: Readers) -> _Roots:
+    if using.hash_of(proof.header) != transfer.block_hash:
         raise ProofFailed("the header has not the block's hash")
-    fields = rlp.decode(proof.header)
+    fields = using.decoded(proof.header)
     if not isinstance(fields, list) or len(fields) < LEAST_FIELDS:
         raise ProofFailed("the header has too few fields")
     receipts, transactions, number = fields[RECEIPTS_ROOT], fields[TRANSACTIONS_ROOT], fields[NUMBER]
@@ -156,6 +181,10 @@ def _header_roots(proof: ReceiptProof, transfer: Transfer) -> _Roots:
     if int.from_bytes(number, "big") != transfer.block_number:
         raise ProofFailed("the header has another height")
     return _Roots(receipts=receipts, transactions=transactions)
+
+
+def _value(root: bytes, index: int, path: Sequence[bytes], using: Readers) -> bytes:
+    return trie.value_at(root, index, path, hash_of=using.hash_of, decoded=using.decoded)
 
 
 def _check_log(logs: Sequence[Log], position: int, identity: TransferIdentity) -> None:

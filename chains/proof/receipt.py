@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from chains.errors import NodeInconsistent
 from chains.hex import read_quantity
@@ -54,7 +55,7 @@ class Receipt:
 def encode_receipt(receipt: WireReceipt, profile: Profile) -> bytes:
     """The value that stands in the trie. Raises `Unprovable` for a type the profile does not have, `NodeInconsistent`
     for what is not hex."""
-    number = _LEGACY if receipt.type is None else read_quantity(receipt.type, "receipt type")
+    number = _LEGACY if receipt.type is None else _type_number(receipt.type)
     tail = profile.receipt_types.get(number)
     if tail is None:
         raise Unprovable(f"a receipt of type {number:#04x}, which the {profile.family} profile does not have: {REMEDY}")
@@ -91,7 +92,14 @@ def decode_receipt(encoded: bytes) -> Receipt:
 # -- to bytes ----------------------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=64)
+def _type_number(text: str) -> int:
+    return read_quantity(text, "receipt type")
+
+
 def _outcome_hex(receipt: WireReceipt) -> str:
+    if receipt.status == "0x1":
+        return "01"
     if receipt.status is not None:
         return "01" if read_quantity(receipt.status, "receipt status", maximum=1) else "80"
     if receipt.root is None:
@@ -108,20 +116,26 @@ def _tail_hex(receipt: WireReceipt, tail: tuple[str, ...]) -> str:
 
 
 def _log_hex(log: WireReceiptLog) -> str:
-    topics = "".join(["a0" + topic[2:] for topic in log.topics])
+    topics = "".join(log.topics).replace("0x", "a0")  # the prefix of each is where its RLP prefix stands
     data = log.data[2:]
-    size = len(data) // 2
-    if size == 1 and data < "80":
+    if len(data) == 2 and data < "80":
         before = ""  # one small byte is its own encoding
     else:
-        before = rlp.prefix(size, 0x80).hex()
+        before = _string_hex(len(data))
     text = f"94{log.address[2:]}{_prefix_hex(len(topics))}{topics}{before}{data}"
     return _prefix_hex(len(text)) + text
 
 
+@lru_cache(maxsize=4_096)
 def _prefix_hex(digits: int) -> str:
     """What stands before a list of so many hex digits."""
     return rlp.prefix(digits // 2).hex()
+
+
+@lru_cache(maxsize=4_096)
+def _string_hex(digits: int) -> str:
+    """What stands before a string of so many hex digits."""
+    return rlp.prefix(digits // 2, 0x80).hex()
 
 
 # -- from bytes --------------------------------------------------------------------------------------------------------
@@ -145,10 +159,13 @@ def _log(item: rlp.Item) -> Log:
         raise rlp.Malformed("a log without address or data")
     if not isinstance(topics, list):
         raise rlp.Malformed("a log without topics")
-    return Log(address=address, topics=tuple(_topic(topic) for topic in topics), data=data)
+    return Log(address=address, topics=tuple(_topics(topics)), data=data)
 
 
-def _topic(item: rlp.Item) -> bytes:
-    if not isinstance(item, bytes) or len(item) != _TOPIC_SIZE:
-        raise rlp.Malformed("a topic that has not 32 bytes")
-    return item
+def _topics(items: list[rlp.Item]) -> list[bytes]:
+    topics: list[bytes] = []
+    for item in items:
+        if not isinstance(item, bytes) or len(item) != _TOPIC_SIZE:
+            raise rlp.Malformed("a topic that has not 32 bytes")
+        topics.append(item)
+    return topics

@@ -8,6 +8,7 @@ https://ethereum.org/en/developers/docs/data-structures-and-encoding/rlp/
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import TypeAlias
 
 Item: TypeAlias = "bytes | list[Item]"
@@ -45,6 +46,7 @@ def encode_list(encoded: Iterable[bytes]) -> bytes:
     return prefix(len(payload), _LIST) + payload
 
 
+@lru_cache(maxsize=4_096)
 def prefix(size: int, kind: int = _LIST) -> bytes:
     """What stands before `size` bytes of a list (or, `kind` 0x80, of a string)."""
     if size <= _SHORT:
@@ -81,6 +83,12 @@ def _read(raw: bytes, at: int, depth: int) -> tuple[Item, int]:
         return raw[start:end], end
     items: list[Item] = []
     while start < end:
+        size = raw[start] - _STRING
+        # most items are short strings, hashes and addresses: a call for each would cost more than reading them
+        if 1 < size <= _SHORT and start + size < len(raw):
+            items.append(raw[start + 1 : start + 1 + size])
+            start += 1 + size
+            continue
         item, start = _read(raw, start, depth - 1)
         items.append(item)
     if start != end:

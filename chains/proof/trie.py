@@ -10,7 +10,7 @@ the 256 bytes of its bloom. Ethereum yellow paper, appendix D.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from chains.proof.keccak import keccak
@@ -52,15 +52,24 @@ def build(values: Sequence[bytes]) -> Trie:
     return Trie(root=_add(entries, 0, nodes), nodes=nodes)
 
 
-def value_at(root: bytes, index: int, path: Sequence[bytes]) -> bytes:
+def value_at(
+    root: bytes,
+    index: int,
+    path: Sequence[bytes],
+    *,
+    hash_of: Callable[[bytes], bytes] = keccak,
+    decoded: Callable[[bytes], Item] = decode,
+) -> bytes:
     """The value under `index` in the trie of this root, as the nodes of `path` show. Raises `Malformed` unless each
     node has the hash that the one before names, and the last is the leaf of exactly this index.
+
+    `hash_of`, `decoded`: `keccak` and `rlp.decode`, or ones that remember what those said of the very same bytes.
     """
     key, expected = key_of(index), root
     for position, node in enumerate(path):
-        if keccak(node) != expected:
+        if hash_of(node) != expected:
             raise Malformed(f"node {position} of the path has another hash than the node before it names")
-        items = decode(node)
+        items = decoded(node)
         if isinstance(items, list) and len(items) == _BRANCH_ITEMS and key:
             expected, key = _hash(items[int(key[0], 16)]), key[1:]
             continue

@@ -8,8 +8,10 @@ from typing import Any
 from aiohttp import web
 
 from settler.api import pages, stream
+from settler.api.auth import KeyReader
 from settler.api.body import MAX_BODY_BYTES
 from settler.api.call import AuthMode, Call, Operator, Services, caller_behind
+from settler.api.creating import Creating
 from settler.api.errors import problems_middleware
 from settler.api.limits import NO_LIMITS, Limits, limiting, show_standing
 from settler.api.observed import observing, show_id
@@ -64,14 +66,13 @@ def make_app(
 ) -> web.Application:
     """The API over an open, migrated database. Starts nothing and closes nothing of what it is given.
 
-    `auth = "none"`: whoever reaches the port may do everything; the configuration allows it on loopback only. For the
-    others see `Services`.
+    `auth = "none"`: whoever reaches the port may do everything; the configuration allows it on loopback only.
+    `deposits`: where the addresses of invoices without `pay_to` come from. For the others see `Services`.
     """
     services = Services(
         db=db,
         clock=clock,
         catalog=catalog,
-        defaults=defaults,
         operator=operator,
         auth=auth,
         metrics=metrics,
@@ -79,7 +80,8 @@ def make_app(
         providers=providers,
         entropy=entropy,
         allow_private_webhooks=allow_private_webhooks,
-        deposits=deposits,
+        creating=Creating(db=db, clock=clock, catalog=catalog, defaults=defaults, deposits=deposits, entropy=entropy),
+        keys=KeyReader(db),
         key_uses=key_uses or KeyUses(),
         limits=limits,
     )
@@ -99,6 +101,7 @@ def make_app(
     app.router.add_get("/metrics", probes.metrics)
     stream.attach(app, services, streams)
     pages.attach(app, services)
+    app.on_cleanup.extend((services.creating.end, services.keys.end))
     app.on_response_prepare.extend((protect, show_id, show_standing))
     return app
 

@@ -6,6 +6,7 @@ merchant's objects alone: others' are not there (404), transfers in suspense nei
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
@@ -14,6 +15,7 @@ from ipaddress import ip_address
 from aiohttp import web
 
 from settler.api.errors import Problem
+from settler.api.gathering import Gathered
 from settler.domain.invoices import DEFAULT_MERCHANT
 from settler.storage import api_keys
 from settler.storage.api_keys import ApiKey, KeyUses, Scope
@@ -133,14 +135,42 @@ def _is_ip_address(host: str) -> bool:
     return True
 
 
-async def authenticate(request: web.Request, db: Database, *, now: datetime, uses: KeyUses) -> Caller:
+KEYS_AT_ONCE = 256
+"""Looked up together; more than come in the time of a look-up."""
+
+
+class KeyReader:
+    """Looks keys up in the database, those of requests that come at once in one transaction. Nothing is kept: each
+    look-up begins after its request came, so that a key that was revoked before opens nothing.
+    """
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._gathered = Gathered[tuple[str, datetime], ApiKey | None](
+            self._find, most=KEYS_AT_ONCE, name="looking up keys"
+        )
+
+    async def find_live(self, text: str, *, now: datetime) -> ApiKey | None:
+        """As `api_keys.find_live`."""
+        return await self._gathered((text, now))
+
+    async def end(self, _app: object = None) -> None:
+        """To be called once no request is under way."""
+        await self._gathered.end()
+
+    async def _find(self, asked: Sequence[tuple[str, datetime]]) -> list[ApiKey | None]:
+        texts, times = zip(*asked, strict=True)
+        async with self._db.read() as conn:
+            found = await api_keys.find_all_live(conn, texts, now=max(times))
+        return [found.get(text) for text in texts]
+
+
+async def authenticate(request: web.Request, keys: KeyReader, *, now: datetime, uses: KeyUses) -> Caller:
     """The caller whose key the request bears; that it was used is noted. Raises `Problem` 401.
 
     The key is looked up by its hash: how long that takes says nothing of how much of it was right.
     """
-    key = _bearer(request)
-    async with db.read() as conn:
-        found = await api_keys.find_live(conn, key, now=now)
+    found = await keys.find_live(_bearer(request), now=now)
     if found is None:
         raise _unauthenticated("the key is not known, or was revoked", 'Bearer realm="settler", error="invalid_token"')
     uses.note(found.id, now)

@@ -49,7 +49,8 @@ async def read_json(request: web.Request) -> Any:
 
 def parse(raw: bytes) -> Any:
     """Strict JSON. Raises `Problem` 400."""
-    _check_depth(raw)
+    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:  # fewer cannot nest deeper
+        _check_depth(raw)
     try:
         value = json.loads(
             raw.decode("utf-8"),
@@ -64,7 +65,8 @@ def parse(raw: bytes) -> Any:
     except ValueError as error:
         # Ours from the hooks below, or an integer of more digits than Python reads.
         raise _malformed(str(error)) from error
-    _check(value)
+    if b"\\u" in raw:  # UTF-8 has no half characters, and JSON no bare NUL: both come escaped or not at all
+        _check(value)
     return value
 
 

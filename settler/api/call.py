@@ -11,13 +11,13 @@ from aiohttp import web
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from settler.api.auth import Caller, authenticate, everybody
+from settler.api.auth import Caller, KeyReader, authenticate, everybody
+from settler.api.creating import Creating
 from settler.api.errors import Problem, not_found
 from settler.api.invalid import validate_query
 from settler.api.limits import NO_LIMITS, Limits
 from settler.clock import Clock
-from settler.domain.deposits import POOL_ONLY, DepositPolicy
-from settler.domain.drafting import Catalog, InvalidRequest, InvoiceDefaults
+from settler.domain.drafting import Catalog, InvalidRequest
 from settler.domain.errors import InvalidInput
 from settler.domain.ids import HoldId, InvoiceId, TransferId, looks_like_id
 from settler.domain.invoices import Invoice, TransferRecord
@@ -55,7 +55,6 @@ class Services:
     db: Database
     clock: Clock
     catalog: Catalog
-    defaults: InvoiceDefaults
     operator: Operator
     auth: AuthMode
     """`none`: whoever reaches the port may do everything; for loopback."""
@@ -68,8 +67,10 @@ class Services:
     allow_private_webhooks: bool
     key_uses: KeyUses
     """Told which keys were used; somebody else writes it down."""
-    deposits: DepositPolicy = POOL_ONLY
-    """Where the addresses of invoices without `pay_to` come from."""
+    creating: Creating
+    """Makes invoices."""
+    keys: KeyReader
+    """Looks keys up."""
     limits: Limits = NO_LIMITS
     """How often callers may ask."""
 
@@ -81,7 +82,7 @@ async def caller_behind(request: web.Request, services: Services) -> Caller:
     if services.auth == "none":
         return everybody(request)
     try:
-        caller = await authenticate(request, services.db, now=services.clock.now(), uses=services.key_uses)
+        caller = await authenticate(request, services.keys, now=services.clock.now(), uses=services.key_uses)
     except Problem:
         services.limits.admit_address(request)
         raise

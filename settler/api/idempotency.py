@@ -1,4 +1,5 @@
-"""One POST, one effect: the write transaction of every POST, with its `Idempotency-Key` if it has one.
+"""One POST, one effect: the write transaction of every POST, with its `Idempotency-Key` if it has one. That of new
+invoices is `settler.api.creating`, which promises the same.
 
     # first    BEGIN  claim the key  effect  keep the answer  COMMIT     answered
     # second          claim … waits for that COMMIT …                    the same answer, Idempotency-Hit: true
@@ -44,19 +45,19 @@ async def write_once(call: Call, model: type[M], effect: Effect[M]) -> web.Respo
     """
     assert model is call.route.body, f"{call.route.path} says it takes another body than it reads"
     sent = canonical(await read_json(call.request))
-    claim = _claim(call, sent)
+    claim = claim_of(call, sent)
     if claim is None:
         body = validate(model, sent)
         async with call.services.db.write() as conn:
             answer = await effect(conn, body)
-        return _send(call, StoredAnswer(status=answer.status, body=answer.text()))
+        return send_stored(call, StoredAnswer(status=answer.status, body=answer.text()))
     async with call.services.db.write() as conn:
         first = await idempotency.claim(conn, claim, now=call.services.clock.now())
         if first is not None:
-            return _again(call, claim, first)
+            return send_again(call, claim, first)
         stored = await _attempt(call, conn, model, sent, effect)
         await idempotency.complete(conn, claim, stored)
-    return _send(call, stored)
+    return send_stored(call, stored)
 
 
 async def _attempt(call: Call, conn: AsyncConnection, model: type[M], sent: str, effect: Effect[M]) -> StoredAnswer:
@@ -73,7 +74,8 @@ async def _attempt(call: Call, conn: AsyncConnection, model: type[M], sent: str,
     return StoredAnswer(status=answer.status, body=answer.text())
 
 
-def _claim(call: Call, sent: str) -> Claim | None:
+def claim_of(call: Call, sent: str) -> Claim | None:
+    """What a request's key claims; `None` without one. `sent`: its body, `canonical`. Raises `InvalidInput`."""
     keys = call.request.headers.getall(HEADER, [])
     if not keys:
         return None
@@ -93,7 +95,10 @@ def _claim(call: Call, sent: str) -> Claim | None:
     )
 
 
-def _again(call: Call, claim: Claim, first: First) -> web.Response:
+def send_again(call: Call, claim: Claim, first: First) -> web.Response:
+    """The answer that the first request with the key got. Raises `Problem` 409 where that was another request, or is
+    under way.
+    """
     if first.request_hash != claim.request_hash:
         raise Problem(
             HTTPStatus.CONFLICT,
@@ -107,10 +112,10 @@ def _again(call: Call, claim: Claim, first: First) -> web.Response:
             f"the first request with {HEADER} {claim.key!r} is under way; repeat this one in a moment",
             headers={"Retry-After": "1"},
         )
-    return _send(call, first.answer, is_hit=True)
+    return send_stored(call, first.answer, is_hit=True)
 
 
-def _send(call: Call, answer: StoredAnswer, *, is_hit: bool = False) -> web.Response:
+def send_stored(call: Call, answer: StoredAnswer, *, is_hit: bool = False) -> web.Response:
     location = None
     if answer.status == HTTPStatus.CREATED:
         location = f"{call.request.rel_url.raw_path}/{json.loads(answer.body)['id']}"

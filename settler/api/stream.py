@@ -323,7 +323,9 @@ class Streams:
                 by_key.setdefault(each.request.headers["Authorization"], []).append(each)
         for listeners in by_key.values():
             try:
-                await authenticate(listeners[0].request, services.db, now=services.clock.now(), uses=services.key_uses)
+                await authenticate(
+                    listeners[0].request, services.keys, now=services.clock.now(), uses=services.key_uses
+                )
             except Problem:
                 self._end(listeners)
             except StorageUnavailable:

@@ -1,4 +1,4 @@
-"""`settler bench live`: JSON-RPC calls per 1,000 blocks, idle and busy, as the daemon's own counters have them.
+"""The calls of `settler bench live`: RPC calls per 1,000 blocks, idle and busy, as the daemon's own counters have them.
 
 The real daemon on SQLite watches a local anvil through one provider, through three of which two must agree, and through
 three with receipt proofs. Time is compressed: what costs calls is how many blocks come between two looks, so each chain
@@ -29,6 +29,7 @@ from chains.address import to_checksum
 from chains.model import Address
 from settler import devchain
 from settler.anvil import CHAIN_ID, Anvil, find_anvil
+from settler.bench.measuring import Report
 from settler.runtime.embedded import embedded
 
 POLL_S = 0.1
@@ -100,13 +101,16 @@ class Figure:
         }
 
 
-async def figures(*, polls: int, anvil: str | None) -> AsyncIterator[Figure]:
-    """One figure for each setting, chain and load, each over so many polls, in the order of the table."""
+async def calls(*, polls: int, anvil: str | None) -> Report:
+    """A row for each setting, chain and load, each over so many polls."""
+    rows: list[dict[str, Any]] = []
     for setting in SETTINGS:
         async with _watched(setting, anvil) as world:
             for cadence in CADENCES:
                 for is_busy in (False, True):
-                    yield await _measured(world, setting, cadence, polls=polls, is_busy=is_busy)
+                    figure = await _measured(world, setting, cadence, polls=polls, is_busy=is_busy)
+                    rows.append(figure.as_json())
+    return Report(benchmark="live calls", inputs={"polls": polls, "poll_s": POLL_S}, rows=rows)
 
 
 @dataclass(kw_only=True)

@@ -5,6 +5,7 @@ The only place that parses or prints an amount.
 
 from __future__ import annotations
 
+import functools
 import re
 
 from chains.model import UINT256_MAX, BaseUnits
@@ -15,6 +16,8 @@ _SHOWN_FRACTION_DIGITS = 2
 """Digits after the point that are always shown: `100.00`, as the currencies here are written."""
 FINEST_SCALE = 18
 """Decimals in which amounts that belong to no token (limits in the configuration) are kept."""
+SHOWN_KEPT = 4_096
+"""Amounts whose text is remembered: a payment's is shown a dozen times while it is settled."""
 BPS = 10_000
 """Basis points in one."""
 
@@ -48,6 +51,7 @@ def parse_positive(text: str, decimals: int, *, field: str) -> BaseUnits:
     return amount
 
 
+@functools.lru_cache(maxsize=SHOWN_KEPT)
 def format_amount(amount: int, decimals: int) -> str:
     """Base units as a decimal string, exactly; at least two digits after the point where the token has them."""
     sign, digits = ("-", -amount) if amount < 0 else ("", amount)

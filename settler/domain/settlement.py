@@ -160,7 +160,7 @@ def assess(
         f"{invoice.id} is {invoice.status}: nothing left to assess"
     )
     canonical = sorted((t for t in transfers if t.is_canonical), key=_arrival_order)
-    accepts_late = policy.late is LatePolicy.ACCEPT or Stop(reason=HoldReason.LATE) in released
+    accepts_late = policy.late is LatePolicy.ACCEPT or (released and Stop(reason=HoldReason.LATE) in released)
     # who assigns a late payment has decided about it
     counted = [t for t in canonical if accepts_late or t.is_assigned or not is_late(invoice, t)]
     missable = may_miss(invoice, policy)
@@ -169,16 +169,17 @@ def assess(
         # what is due depends on the options used: by these payments, not by others that may never be final
         return bool(paid) and received(invoice, paid) >= due(invoice, paid) - missable
 
-    is_stopped = Stop(reason=HoldReason.MANUAL) in standing
-    noted = _noted(invoice, canonical) | (_HELD if is_stopped else frozenset())
+    is_stopped = standing and Stop(reason=HoldReason.MANUAL) in standing
     is_past = scanned_to is not None and scanned_to > invoice.expires_at
 
     for paid in _as_it_came([t for t in counted if t.is_final]):
         if is_enough(paid):
             stops = _stops(paid, flags, standing) - released
             if stops:
-                return Hold(stops=_in_order(stops), is_paid=True, expire=False, exceptions=noted | _HELD)
+                held = _noted(invoice, canonical) | _HELD
+                return Hold(stops=_in_order(stops), is_paid=True, expire=False, exceptions=held)
             return Settle(parts=_parts(invoice, paid), exceptions=_noted(invoice, paid))
+    noted = _noted(invoice, canonical) | (_HELD if is_stopped else frozenset())
     if is_enough(counted):
         return Processing(exceptions=noted)
     if is_enough([t for t in canonical if t.is_final]):
@@ -220,6 +221,8 @@ _HELD = frozenset({InvoiceException.ON_HOLD})
 
 
 def _stops(paid: Sequence[TransferRecord], flags: Flags, standing: frozenset[Stop]) -> frozenset[Stop]:
+    if not flags and not standing:
+        return frozenset()
     ids = {t.id for t in paid}
     kept = {stop for stop in standing if stop.transfer_id in ids or stop.reason is HoldReason.MANUAL}
     flagged = {
@@ -260,7 +263,11 @@ def option_of(invoice: Invoice, transfer: TransferRecord) -> Option | None:
 
 def received(invoice: Invoice, transfers: Sequence[TransferRecord]) -> int:
     """Sum of the transfers at par, in the invoice's scale."""
-    return sum(rescale_exact(t.identity.amount, t.decimals, invoice.scale) for t in transfers)
+    scale = invoice.scale
+    return sum(
+        t.identity.amount if t.decimals == scale else rescale_exact(t.identity.amount, t.decimals, scale)
+        for t in transfers
+    )
 
 
 def at_stake(invoice: Invoice, transfers: Sequence[TransferRecord]) -> int:
@@ -274,6 +281,8 @@ def due(invoice: Invoice, transfers: Sequence[TransferRecord]) -> int:
     """What must come, in the invoice's scale: the amount, and the unique tail of the `amount` options that were
     used.
     """
+    if not any(option.tail_base for option in invoice.options):
+        return invoice.amount
     tails = {
         option.index: rescale_exact(option.tail_base, option.decimals, invoice.scale)
         for t in transfers

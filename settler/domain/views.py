@@ -6,6 +6,7 @@ bytes into text for users. Checksummed addresses need keccak, which `Render.addr
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,6 +31,8 @@ from settler.domain.shapes import (
 )
 
 Json = Mapping[str, Any]
+SHOWN_KEPT = 4_096
+"""Times whose text is remembered: what happens in one block is told many times."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +47,7 @@ class Render:
     """Newest block read on each chain: confirmations count from it."""
 
 
+@functools.lru_cache(maxsize=SHOWN_KEPT)
 def time_text(time: datetime) -> str:
     """RFC 3339 UTC with `Z`, milliseconds where there are any."""
     at = time.astimezone(UTC)

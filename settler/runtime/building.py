@@ -35,6 +35,7 @@ from settler.stages.noting import Noting
 from settler.stages.operating import Operating
 from settler.stages.placing import Placing
 from settler.stages.tidy import Tidy
+from settler.storage.watched import WatchedAddresses
 
 
 def chain_watcher(process: Process) -> TickWatcher:
@@ -49,6 +50,7 @@ async def chain_parts(process: Process) -> AsyncIterator[dict[str, ChainParts]]:
     configured = process.settings.chains
     judgement = judgement_of(process.settings)
     watcher = chain_watcher(process)
+    watched = WatchedAddresses(process.db, monotonic=process.clock.monotonic)
     async with AsyncExitStack() as stack:
         parts: dict[str, ChainParts] = {}
         for name, chain in configured.items():
@@ -82,6 +84,7 @@ async def chain_parts(process: Process) -> AsyncIterator[dict[str, ChainParts]]:
                 poll_interval_s=chain.poll_interval_s,
                 announced_every_s=process.outside.cadence.announced_s,
                 db=process.db,
+                watched=watched,
                 clock=process.clock,
                 judgement=judgement,
                 metrics=process.metrics,
@@ -128,9 +131,9 @@ async def serve_api(process: Process, chains: Mapping[str, ChainParts]) -> web.A
     return await serve(app, settings.api.listen.host, settings.api.listen.port, bounds=bounds_of(settings.api))
 
 
-def leading_of(process: Process) -> Leading:
+def leading_of(process: Process, chains: Mapping[str, ChainParts]) -> Leading:
     """Who looks after the leases of the configured chains."""
-    settings, watcher = process.settings, chain_watcher(process)
+    settings, watcher = process.settings, next(iter(chains.values())).watcher
     return Leading(
         db=process.db,
         clock=process.clock,
@@ -154,7 +157,7 @@ def process_loops(
         reporter=Reporter(metrics, chain="", tokens=every_token, tracer=process.tracer),
     )
     gauges = Gauges(db=db, metrics=metrics, clock=clock, tokens={(t.chain_id, t.address): t for t in every_token})
-    watcher = TickWatcher(db=db, metrics=metrics, health=health, chains={})
+    watcher = next(iter(chains.values())).watcher  # one a process
 
     def loop(stage: Stage, name: str, every_s: float, *, back_off_max_s: float = BACK_OFF_MAX_S) -> Loop:
         async def pause_s() -> float:

@@ -14,8 +14,9 @@ from settler.domain.errors import Conflict
 from settler.health import Health
 from settler.metrics import Metrics
 from settler.runtime.leading import Leading
-from settler.runtime.loop import Loop, Watcher
+from settler.runtime.loop import Loop
 from settler.runtime.loop import run as run_loop
+from settler.runtime.watching import TickWatcher
 from settler.stages.announced import Announced
 from settler.stages.early import Early
 from settler.stages.effects import Reporter
@@ -26,6 +27,7 @@ from settler.stages.setup import ChainSetup, Judgement
 from settler.stages.watch import Watch
 from settler.storage import chains
 from settler.storage.engine import Database
+from settler.storage.watched import WatchedAddresses
 from settler.tracing import SILENT, Tracer
 
 UNAWAITED_AT_LEAST_S = 0.0
@@ -50,11 +52,13 @@ class ChainParts:
     poll_interval_s: float
     announced_every_s: float
     db: Database
+    watched: WatchedAddresses
+    """Of the whole process."""
     clock: Clock
     judgement: Judgement
     metrics: Metrics
     health: Health
-    watcher: Watcher
+    watcher: TickWatcher
     jitter: Callable[[], float]
     tracer: Tracer = SILENT
 
@@ -120,6 +124,7 @@ async def run_chain(parts: ChainParts, stop: asyncio.Event) -> None:
         chain=parts.setup,
         pool=parts.pool,
         db=parts.db,
+        watched=parts.watched,
         clock=parts.clock,
         judgement=parts.judgement,
         reporter=reporter,
@@ -128,6 +133,7 @@ async def run_chain(parts: ChainParts, stop: asyncio.Event) -> None:
         chain=parts.setup,
         pool=parts.pool,
         db=parts.db,
+        watched=parts.watched,
         clock=parts.clock,
         judgement=parts.judgement,
         reporter=reporter,
@@ -151,6 +157,7 @@ async def run_chain(parts: ChainParts, stop: asyncio.Event) -> None:
         chain=parts.setup,
         pool=parts.pool,
         db=parts.db,
+        watched=parts.watched,
         clock=parts.clock,
         judgement=parts.judgement,
         reporter=reporter,

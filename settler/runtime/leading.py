@@ -64,6 +64,10 @@ class Leading:
         self._led: dict[str, Led] = {}
         self._seen: dict[ChainId, Sighting] = {}
         self._turned: dict[str, asyncio.Event] = {name: asyncio.Event() for name in chains}
+        self._decided: set[str] = set()
+        """Chains that this process has decided about once: what stands under its own name is then not of the process
+        before it. Where the database was away there was no look, and the first is still to come.
+        """
         self._looks = 0
 
     async def tick(self) -> Progress:
@@ -119,7 +123,9 @@ class Leading:
             if name in self._led:
                 continue
             seen = self._seen[chain_id] = look(self._seen.get(chain_id), rows.get(chain_id))
-            decision = decide(seen, worker=self._worker, is_first_look=self._looks == 1, chains_led=len(self._led))
+            decision = decide(
+                seen, worker=self._worker, is_first_look=name not in self._decided, chains_led=len(self._led)
+            )
             match decision:
                 case Take():
                     await self._take(name, seen)
@@ -128,6 +134,7 @@ class Leading:
                         self._on_standby(name, states[chain_id])
                 case never:
                     assert_never(never)
+            self._decided.add(name)
 
     async def _take(self, name: str, seen: Sighting) -> None:
         if seen.row is not None and seen.row.holder is not None:

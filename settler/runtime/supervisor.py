@@ -24,6 +24,7 @@ from settler.logs import get_logger
 from settler.metrics import Metrics
 from settler.runtime.building import chain_parts, leading_of, process_loops, serve_api
 from settler.runtime.chain_tasks import ChainParts, run_led
+from settler.runtime.collecting import collect_seldom
 from settler.runtime.leading import Leading
 from settler.runtime.loop import run as run_loop
 from settler.runtime.outside import ClosableSender, Outside
@@ -55,6 +56,7 @@ def run_daemon(settings: Settings, *, shadow: bool = False) -> int:
     uvloop where it is installed. Raises `SchemaMismatch`, `StorageUnavailable`, `OSError` (the port) before
     anything runs.
     """
+    collect_seldom()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(daemon(settings, shadow=shadow))
 
@@ -179,7 +181,7 @@ async def _run_tasks(process: Process, chains: Mapping[str, ChainParts], stop: a
         on_attempt=process.metrics.delivery,
         traces=process.traces,
     )
-    leading = leading_of(process)
+    leading = leading_of(process, chains)
     loops = process_loops(process, chains, outward=Mute(process.db) if shadow else dispatch, leading=leading)
     try:
         async with asyncio.timeout(None) as deadline, asyncio.TaskGroup() as tasks:

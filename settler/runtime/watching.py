@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from chains.errors import HistoryPruned, MethodUnsupported, Rejected
 from chains.model import Address, ChainId, Token
 from settler.clock import Clock
@@ -102,6 +104,10 @@ def lag_s(state: ChainState) -> float:
     return max(0.0, (state.head_time - state.scanned_time).total_seconds())
 
 
+COUNTING_SHARE = 0.01
+"""Of the time, that counting invoices may take: 10^6 are counted every ten seconds or so, 10^7 every few minutes."""
+
+
 class Gauges:
     """A stage that only looks: counts what the database holds, for the gauges that no single tick knows."""
 
@@ -112,11 +118,13 @@ class Gauges:
         self._metrics = metrics
         self._clock = clock
         self._tokens = tokens
+        self._count_at_s = 0.0
+        """By the clock's monotonic time: invoices are not counted again before."""
 
     async def tick(self) -> Progress:
         now = self._clock.now()
         async with self._db.read() as conn:
-            by_status = await invoices.count_by_status(conn)
+            await self._count_invoices(conn)
             unmatched = await transfers.unmatched_counts(conn)
             waiting = await suspense.waiting(conn)
             by_reason = await holds.count_by_reason(conn)
@@ -125,7 +133,6 @@ class Gauges:
             names = chains.names(await chains.all_states(conn))
             led = await leases.all_rows(conn)
             reconciled = await reconciliations.newest(conn)
-        self._metrics.invoices({status.value: count for status, count in by_status.items()})
         self._metrics.unmatched(
             {
                 (names[chain_id], self._tokens[chain_id, token].symbol, reason.value): count
@@ -151,3 +158,12 @@ class Gauges:
                 self._metrics.reconciled(name, breaks=newest.breaks, at=newest.finished_at)
         self._metrics.outbox(pending=outbox.pending, oldest_seconds=outbox.oldest_s, dead=outbox.dead_letters)
         return Progress(has_more=False)
+
+    async def _count_invoices(self, conn: AsyncConnection) -> None:
+        """Reads an entry of an index for each invoice there ever was, so the more there are, the less often."""
+        started = self._clock.monotonic()
+        if started < self._count_at_s:
+            return
+        by_status = await invoices.count_by_status(conn)
+        self._metrics.invoices({status.value: count for status, count in by_status.items()})
+        self._count_at_s = started + (self._clock.monotonic() - started) / COUNTING_SHARE

@@ -4,18 +4,18 @@ caller's transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chains.model import Address, ChainId
+from chains.model import ChainId
 from settler.domain import ledger
 from settler.domain.events import EventType
 from settler.domain.finality import Tier
-from settler.domain.ids import InvoiceId, SettlementId, derived_id
+from settler.domain.ids import InvoiceId, SettlementId, TransferId, derived_id
 from settler.domain.invoices import (
     Allocation,
     Invoice,
@@ -41,10 +41,13 @@ from settler.domain.settlement import (
     settle_as_it_is,
     settled_amount,
 )
+from settler.stages.recording import Recorded
 from settler.stages.setup import Judgement
-from settler.storage import chains, evidence, holds, invoices, reading, refunds, settlements, transfers
+from settler.stages.turns import in_turns
+from settler.storage import evidence, holds, invoices, reading, refunds, settlements, transfers
 from settler.storage import ledger as ledger_store
 from settler.storage.chains import ChainState
+from settler.storage.reading import Surroundings
 
 TIER = "tier"
 """Where the evidence of a payment that is final by a tier says by which: the amount it reaches to."""
@@ -66,31 +69,39 @@ class _Verdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Names:
-    """What chains and tokens are called on settlements."""
+class _Settled:
+    """What was settled, and what that left of invoices' payments."""
 
-    chains: Mapping[ChainId, str]
-    tokens: Mapping[tuple[ChainId, Address], str]
-    states: Mapping[ChainId, ChainState]
-
-
-async def _names(conn: AsyncConnection, states: Mapping[ChainId, ChainState]) -> _Names:
-    return _Names(
-        chains={id_: state.name for id_, state in states.items()},
-        tokens={(t.chain_id, t.address): t.symbol for t in await chains.tokens_of(conn)},
-        states=states,
-    )
+    made: Mapping[InvoiceId, Settlement]
+    left: Set[TransferId] = frozenset()
+    """Payments that went from the invoice to suspense."""
 
 
 async def assess_invoices(
-    conn: AsyncConnection, ids: Iterable[InvoiceId], judgement: Judgement, *, now: datetime
+    conn: AsyncConnection,
+    ids: Iterable[InvoiceId],
+    judgement: Judgement,
+    *,
+    now: datetime,
+    recorded: Recorded | None = None,
 ) -> Assessed:
-    """Looks at each invoice anew and writes what changed. Invoices that are settled or canceled are left alone."""
-    found = await invoices.get_many(conn, ids, lock=True)
-    open_ = [i for i in found.values() if i.status not in (InvoiceStatus.SETTLED, InvoiceStatus.CANCELED)]
+    """Looks at each invoice anew and writes what changed. Invoices that are settled or canceled are left alone.
+
+    `recorded`: what this transaction recorded just now; what it read and locked for that is not read again.
+    """
+    wanted = set(ids)
+    locked = {} if recorded is None else {i: recorded.locked[i] for i in wanted if i in recorded.locked}
+    others = await invoices.get_many(conn, wanted - locked.keys(), lock=True)
+    found = {**locked, **others}
+    open_ = [
+        found[id_] for id_ in sorted(found) if found[id_].status not in (InvoiceStatus.SETTLED, InvoiceStatus.CANCELED)
+    ]
     if not open_:
         return Assessed()
-    states = {s.chain_id: s for s in await chains.all_states(conn)}
+    around = None if recorded is None or others else recorded.around
+    if around is None:
+        around = await reading.surroundings(conn)
+    states = around.states
     paid = await transfers.of_invoices(conn, [i.id for i in open_])
     await _detach_refunded(conn, [i for i in open_ if i.status is InvoiceStatus.REVERSED], paid, now)
     stopped = await holds.stopped(conn, [i.id for i in open_])
@@ -108,18 +119,25 @@ async def assess_invoices(
                 flags,
             ),
         )
-        for i in open_
+        async for i in in_turns(open_)
     ]
-    made = await _settle(conn, verdicts, states, judgement, now)
+    settled = await _settle(conn, verdicts, around, judgement, now)
+    made = settled.made
     changed: list[Invoice] = []
     told: list[tuple[Invoice, EventType]] = []
     for v in verdicts:
         step = advance(v.invoice, v.outcome)
         if not step.changes(v.invoice):
             continue
-        after = replace(v.invoice, status=step.status, exceptions=step.exceptions, version=v.invoice.version + 1)
-        if v.invoice.id in made:
-            after = replace(after, settled_at=now, settlement_id=made[v.invoice.id].id)
+        settlement = made.get(v.invoice.id)
+        after = replace(
+            v.invoice,
+            status=step.status,
+            exceptions=step.exceptions,
+            settled_at=v.invoice.settled_at if settlement is None else now,
+            settlement_id=v.invoice.settlement_id if settlement is None else settlement.id,
+            version=v.invoice.version + 1,
+        )
         changed.append(after)
         told += [(after, event) for event in step.events]
     await invoices.save(conn, changed)
@@ -128,7 +146,9 @@ async def assess_invoices(
         [(v.invoice.id, stop) for v in verdicts if isinstance(v.outcome, Hold) for stop in v.outcome.stops],
         now=now,
     )
-    await reading.tell_of_invoices(conn, told, now=now)
+    for id_ in made:
+        paid[id_] = [t for t in paid[id_] if t.id not in settled.left]
+    await reading.tell_of_invoices_at_hand(conn, told, paid=paid, settled=made, around=around, now=now)
     return Assessed(changed=tuple(changed), settled=tuple(made.values()))
 
 
@@ -145,10 +165,10 @@ async def settle_by_hand(
 
     `marked`: who and why, kept with the settlement's policy.
     """
-    states = {s.chain_id: s for s in await chains.all_states(conn)}
+    around = await reading.surroundings(conn)
     outcome = settle_as_it_is(invoice, [t for t in paid if t.is_final], judgement.policy)
     verdict = _Verdict(invoice=invoice, transfers=paid, outcome=outcome)
-    made = (await _settle(conn, [verdict], states, judgement, now, marked=marked))[invoice.id]
+    made = (await _settle(conn, [verdict], around, judgement, now, marked=marked)).made[invoice.id]
     after = replace(
         invoice,
         status=InvoiceStatus.SETTLED,
@@ -213,20 +233,21 @@ def _scanned_to(invoice: Invoice, states: Mapping[ChainId, ChainState]) -> datet
 async def _settle(
     conn: AsyncConnection,
     verdicts: Sequence[_Verdict],
-    states: Mapping[ChainId, ChainState],
+    around: Surroundings,
     judgement: Judgement,
     now: datetime,
     *,
     marked: Mapping[str, object] | None = None,
-) -> dict[InvoiceId, Settlement]:
+) -> _Settled:
     paid = [(v, v.outcome) for v in verdicts if isinstance(v.outcome, Settle)]
     if not paid:
-        return {}
+        return _Settled(made={})
     generations = await settlements.generations(conn, [v.invoice.id for v, _ in paid])
-    names = await _names(conn, states)
     made = {
-        v.invoice.id: _settlement(v.invoice, outcome.parts, generations.get(v.invoice.id, 0) + 1, names, judgement, now)
-        for v, outcome in paid
+        v.invoice.id: _settlement(
+            v.invoice, outcome.parts, generations.get(v.invoice.id, 0) + 1, around, judgement, now
+        )
+        async for v, outcome in in_turns(paid)
     }
     if marked is not None:
         made = {id_: replace(s, policy={**s.policy, "marked": dict(marked)}) for id_, s in made.items()}
@@ -246,9 +267,10 @@ async def _settle(
     )
     left = [t for v, outcome in paid for t in _left_over(v, outcome)]
     await transfers.save(conn, left)
-    await reading.tell_of_transfers(conn, [(t, EventType.TRANSFER_UNMATCHED) for t in left], now=now)
-    await reading.tell_of_settlements(conn, [(s, EventType.SETTLEMENT_CREATED) for s in made.values()], now=now)
-    return made
+    await reading.tell_of_transfers(conn, [(t, EventType.TRANSFER_UNMATCHED) for t in left], now=now, around=around)
+    told = [(s, EventType.SETTLEMENT_CREATED) for s in made.values()]
+    await reading.tell_of_settlements(conn, told, now=now, around=around)
+    return _Settled(made=made, left={t.id for t in left})
 
 
 def _left_over(verdict: _Verdict, outcome: Settle) -> list[TransferRecord]:
@@ -277,7 +299,7 @@ def _settlement(
     invoice: Invoice,
     parts: Sequence[SettledPart],
     generation: int,
-    names: _Names,
+    around: Surroundings,
     judgement: Judgement,
     now: datetime,
 ) -> Settlement:
@@ -293,24 +315,24 @@ def _settlement(
         amount_requested=invoice.amount,
         amount_settled=settled,
         amount_surplus=received(invoice, [p.transfer for p in parts]) - settled,
-        policy=_policy(parts, names, judgement),
+        policy=_policy(parts, around, judgement),
         settled_at=now,
-        lines=tuple(_line(p, names) for p in parts),
+        lines=tuple(_line(p, around) for p in parts),
         reversal=None,
     )
 
 
-def _policy(parts: Sequence[SettledPart], names: _Names, judgement: Judgement) -> dict[str, Any]:
+def _policy(parts: Sequence[SettledPart], around: Surroundings, judgement: Judgement) -> dict[str, Any]:
     """What was applied on each chain: `{"finality": {"base": "finalized"}, "quorum": {"base": 2}, …}`; where a tier
     was, that, and the amount it reaches to: `{"finality": {"base": "2"}, "tier": {"base": "50.00"}, …}`.
     """
     applied: dict[str, Any] = {"version": judgement.version} if judgement.version else {}
-    for name in sorted({names.chains[p.transfer.identity.chain_id] for p in parts}):
+    for name in sorted({around.states[p.transfer.identity.chain_id].name for p in parts}):
         for what, value in judgement.reading.get(name, {}).items():
             applied.setdefault(what, {})[name] = value
     for t in (p.transfer for p in parts):
-        name = names.chains[t.identity.chain_id]
-        tier = _tier(t, names.states, judgement)
+        name = around.states[t.identity.chain_id].name
+        tier = _tier(t, around.states, judgement)
         if tier is not None:
             applied.setdefault("finality", {})[name] = str(tier.policy)
             applied.setdefault("tier", {})[name] = format_amount(tier.up_to, FINEST_SCALE)
@@ -330,24 +352,25 @@ def _counted(
     invoice: Invoice, paid: Sequence[TransferRecord], states: Mapping[ChainId, ChainState], judgement: Judgement
 ) -> list[TransferRecord]:
     """The payments, those that are final by a tier alone as provisional where more is at stake than it takes by now."""
-    stake = at_stake(invoice, paid)
     counted = []
     for t in paid:
         settled = states[t.identity.chain_id].settled_number
-        is_early = t.is_final and settled is not None and t.block_number > settled
-        tier = _tier(t, states, judgement)
-        is_taken = tier is not None and stake <= rescale_down(tier.up_to, invoice.scale)
-        counted.append(replace(t, status=TransferStatus.DETECTED) if is_early and not is_taken else t)
+        if t.is_final and settled is not None and t.block_number > settled:
+            tier = _tier(t, states, judgement)
+            if tier is None or at_stake(invoice, paid) > rescale_down(tier.up_to, invoice.scale):
+                counted.append(replace(t, status=TransferStatus.DETECTED))
+                continue
+        counted.append(t)
     return counted
 
 
-def _line(part: SettledPart, names: _Names) -> SettlementLine:
+def _line(part: SettledPart, around: Surroundings) -> SettlementLine:
     t = part.transfer
     return SettlementLine(
         transfer_id=t.id,
-        chain=names.chains[t.identity.chain_id],
+        chain=around.states[t.identity.chain_id].name,
         chain_id=t.identity.chain_id,
-        token=names.tokens[t.identity.chain_id, t.identity.token],
+        token=around.tokens[t.identity.chain_id, t.identity.token].symbol,
         token_address=t.identity.token,
         decimals=t.decimals,
         amount_settled=part.settled,

@@ -6,13 +6,13 @@ believed, and where cursors stand, is theirs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chains.model import SpanRead
+from chains.model import SpanRead, TransferIdentity
 from settler.domain.invoices import TransferRecord, TransferStatus
 from settler.stages.assessing import Assessed, assess_invoices
 from settler.stages.recording import Recorded, record
@@ -34,15 +34,19 @@ async def decide(
     *,
     missing: Iterable[TransferRecord],
     known: Sequence[TransferRecord] = (),
+    held: Mapping[TransferIdentity, TransferRecord] | None = None,
     now: datetime,
 ) -> Decided:
     """Makes final what the span holds, keeps what that rests on, and looks anew at the invoices concerned.
 
     `missing`: records that are orphaned unless the reading shows them. `known`: final ones that it shows where they
-    stand, whose evidence is replaced by that of this reading.
+    stand, whose evidence is replaced by that of this reading. `held`: the records of all that it shows, where the
+    caller has read them in this transaction.
     """
-    recorded = await record(conn, read, status=TransferStatus.FINAL, missing=missing, policy=judgement.policy, now=now)
+    recorded = await record(
+        conn, read, status=TransferStatus.FINAL, missing=missing, policy=judgement.policy, now=now, known=held
+    )
     await evidence.add(conn, [*recorded.finalized, *known], proofs, now=now)
     touched = recorded.touched | {t.invoice_id for t in known if t.invoice_id is not None}
-    assessed = await assess_invoices(conn, touched, judgement, now=now)
+    assessed = await assess_invoices(conn, touched, judgement, now=now, recorded=recorded)
     return Decided(recorded=recorded, assessed=assessed)

@@ -17,9 +17,9 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
+from itertools import groupby
 from typing import Final, assert_never
 
 import structlog
@@ -32,7 +32,6 @@ from settler.domain.delivery import (
     Disable,
     EndpointId,
     GiveUp,
-    LoggedAttempt,
     NoAnswer,
     Reply,
     Retry,
@@ -40,6 +39,7 @@ from settler.domain.delivery import (
     verdict,
 )
 from settler.domain.errors import InvalidInput
+from settler.stages.outgoing import Attempt, Outgoing
 from settler.stages.payment_traces import NO_TRACES, PaymentTraces
 from settler.stages.progress import Progress
 from settler.storage import webhooks
@@ -58,8 +58,13 @@ MAX_IN_FLIGHT = 128
 """Sends under way: times the largest body, what this stage may hold in memory."""
 PER_ENDPOINT = 4
 """Sends under way to one endpoint; 1 while its last attempt failed."""
+AHEAD_MAX = 32
+"""Claimed for one endpoint beyond those, to follow them without a transaction in between: twice what it took since the
+last tick, so that nothing waits here for an endpoint that is slow, and others find it to be claimed."""
 SEND_LIMIT_S = 30.0
 """A send still going on then is given up: longer than any sender's own time-out, shorter than the lease."""
+BEGIN_WITHIN_S = 20.0
+"""What was claimed and could not be begun by then is given back: with the longest send it is less than the lease."""
 LEASE_S = 60.0
 """How soon another worker takes over what a dead one was sending."""
 PATIENCE_S = 0.5
@@ -67,26 +72,6 @@ PATIENCE_S = 0.5
 endpoint."""
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
-    claim: Claim
-    reply: Reply
-    at: datetime
-    """When it ended."""
-    duration_s: float
-
-    def logged(self) -> LoggedAttempt:
-        """As the log of attempts holds it, whatever became of its claim."""
-        reply, judged = self.reply, verdict(self.reply)
-        return LoggedAttempt(
-            delivery_id=self.claim.id,
-            at=self.at,
-            duration_ms=round(self.duration_s * 1000),
-            status_code=reply.status_code if isinstance(reply, Answered) else None,
-            error=None if isinstance(judged, Delivered) else judged.reason,
-        )
 
 
 def _ignore(_outcome: str) -> None:
@@ -119,28 +104,27 @@ class Dispatch:
         self._max_in_flight = max_in_flight
         self._per_endpoint = per_endpoint
         self._patience_s = patience_s
-        # No TaskGroup: sends outlive the tick that starts them. `drain` is where they end at the latest.
-        self._sending: dict[asyncio.Task[Attempt], Claim] = {}
-        self._finished: list[Attempt] = []
-        self._bugs: list[BaseException] = []
+        self._out = Outgoing(self._send, per_endpoint=per_endpoint, is_in_time=self._is_in_time)
+        self._took: Counter[EndpointId] = Counter()
+        """What each endpoint took, by the last tick that recorded."""
         self._failing: set[EndpointId] = set()
         self._served_well = ""
         self._served_failing = ""
 
     async def tick(self) -> Progress:
+        # what waits behind a slow endpoint is given back, for whoever is first to have room
+        self._out.stand_down([id_ for id_ in self._out.waiting_for if not self._has_taken(id_)])
         recorded = await self._record_finished()
-        events, buried, claims = await self._hand_out()
-        for claim in claims:
-            self._start(claim)
-        self._raise_bugs()
-        if self._sending:
-            await asyncio.wait(self._sending, timeout=self._patience_s, return_when=asyncio.FIRST_COMPLETED)
+        events, buried, claims = await self._hand_out(is_busy=bool(recorded))
+        self._out.add(claims)
+        self._out.raise_bugs()
+        await self._out.some_finished(self._patience_s)
         return Progress(
-            has_more=bool(events or buried or self._sending or self._finished),
+            has_more=bool(events or buried or len(self._out)),
             facts={
                 "events": events,
                 "claimed": len(claims),
-                "sending": len(self._sending),
+                "sending": self._out.under_way.total(),
                 "buried": buried,
                 **recorded,
             },
@@ -150,26 +134,23 @@ class Dispatch:
         """Waits for the sends under way and records them; how many were cut off at `timeout_s`.
 
         Whether those arrived is not known: they stay claimed, and are sent again when their lease has run
-        out.
+        out. What was claimed and not begun is given back.
         """
-        if self._sending:
-            await asyncio.wait(self._sending, timeout=timeout_s)
-        cut_off = list(self._sending)
-        for task in cut_off:
-            task.cancel()
-        await asyncio.gather(*cut_off, return_exceptions=True)
+        cut_off = await self._out.cut_off(timeout_s)
         await self._record_finished()
-        self._raise_bugs()
-        return len(cut_off)
+        self._out.raise_bugs()
+        return cut_off
 
-    async def _hand_out(self) -> tuple[int, int, list[Claim]]:
+    async def _hand_out(self, *, is_busy: bool) -> tuple[int, int, list[Claim]]:
         """Events fanned out, deliveries buried, and what was claimed to be sent: one transaction. None where there is
-        nothing to do: idle, nothing is written and nobody's writing waits.
+        nothing to do: idle, nothing is written and nobody's writing waits. `is_busy`: something was recorded right
+        before, so there is likely more.
         """
         now = self._clock.now()
-        async with self._db.read() as conn:
-            if not await webhooks.has_work(conn, now):
-                return 0, 0, []
+        if not is_busy:
+            async with self._db.read() as conn:
+                if not await webhooks.has_work(conn, now):
+                    return 0, 0, []
         async with self._db.write() as conn:
             events = await webhooks.fan_out(conn, now, EVENTS_PER_TICK)
             buried = await webhooks.bury(conn, BURIALS_PER_TICK)
@@ -179,20 +160,21 @@ class Dispatch:
     async def _claim(self, conn: AsyncConnection, now: datetime) -> list[Claim]:
         """What there is room for: first for endpoints that are well, then for those that fail, one each and
         half of all."""
-        in_use = Counter(claim.endpoint.id for claim in self._sending.values())
-        free = self._max_in_flight - len(self._sending) - len(self._finished)
-        used_by_failing = sum(count for id_, count in in_use.items() if id_ in self._failing)
+        to_be_sent, under_way = self._out.to_be_sent, self._out.under_way
+        free = self._max_in_flight - len(self._out)
+        used_by_failing = sum(count for id_, count in under_way.items() if id_ in self._failing)
         claim = partial(webhooks.claim_due, conn, now, lease_s=LEASE_S)
         well = await claim(
             limit=free,
             per_endpoint=self._per_endpoint,
-            taken=in_use | Counter(dict.fromkeys(self._failing, self._per_endpoint)),
+            ahead=self._ahead(),
+            taken=to_be_sent | Counter(dict.fromkeys(self._failing, self._per_endpoint)),
             after=self._served_well,
         )
         failing = await claim(
             limit=min(free - len(well), self._max_in_flight // 2 - used_by_failing),
             per_endpoint=1,
-            taken=in_use,
+            taken=to_be_sent,
             only=self._failing,
             after=self._served_failing,
         )
@@ -200,10 +182,20 @@ class Dispatch:
         self._served_failing = _last_endpoint(failing, self._served_failing)
         return well + failing
 
-    def _start(self, claim: Claim) -> None:
-        task = asyncio.create_task(self._send(claim), name=f"webhook {claim.id}")
-        self._sending[task] = claim
-        task.add_done_callback(self._collect)
+    def _ahead(self) -> dict[EndpointId, int]:
+        """How many may wait behind the sends to each endpoint; those not named: none."""
+        return {
+            id_: min(AHEAD_MAX, 2 * count)
+            for id_, count in self._took.items()
+            if count >= self._per_endpoint and id_ not in self._failing
+        }
+
+    def _has_taken(self, endpoint: EndpointId) -> bool:
+        """Something was delivered there since the last tick."""
+        return any(attempt.claim.endpoint.id == endpoint for attempt in self._out.finished)
+
+    def _is_in_time(self, claim: Claim) -> bool:
+        return self._clock.now() < claim.lease_until - timedelta(seconds=LEASE_S - BEGIN_WITHIN_S)
 
     async def _send(self, claim: Claim) -> Attempt:
         started_s = self._clock.monotonic()
@@ -225,44 +217,39 @@ class Dispatch:
         except TimeoutError:
             return NoAnswer(reason=f"cut off after {SEND_LIMIT_S:g} s")
 
-    def _collect(self, task: asyncio.Task[Attempt]) -> None:
-        del self._sending[task]
-        if task.cancelled():
-            return
-        error = task.exception()
-        if error is not None:
-            self._bugs.append(error)  # ours, for a sender never raises; the tick shows it to the loop
-        else:
-            self._finished.append(task.result())
-
-    def _raise_bugs(self) -> None:
-        bugs, self._bugs = self._bugs, []
-        if bugs:
-            raise BaseExceptionGroup("sending webhooks failed in a way that no endpoint can cause", bugs)
-
     async def _record_finished(self) -> Counter[str]:
-        """Commits how the finished sends went; they are kept until that has succeeded."""
+        """Commits how the finished sends went, and gives back what was not sent; both are kept until that has
+        succeeded."""
         # In one order everywhere, so that two workers who disable endpoints never wait for each other.
-        batch = sorted(self._finished, key=lambda attempt: (attempt.claim.endpoint.id, attempt.claim.id))
-        if not batch:
+        batch = sorted(self._out.finished, key=lambda attempt: (attempt.claim.endpoint.id, attempt.claim.id))
+        unsent = list(self._out.unsent)
+        if not batch and not unsent:
             return Counter()
+        outcomes: list[str] = []
         async with self._db.write() as conn:
-            outcomes = [await self._record(conn, attempt) for attempt in batch]
+            for is_delivered, some in groupby(batch, key=lambda attempt: attempt.is_delivered):
+                if is_delivered:
+                    delivered = [(a.claim, a.at, a.reply.status_code) for a in some if isinstance(a.reply, Answered)]
+                    await webhooks.record_all_delivered(conn, delivered)
+                    outcomes += ["delivered"] * len(delivered)
+                else:
+                    outcomes += [await self._record_failed(conn, attempt) for attempt in some]
             await webhooks.log_attempts(conn, [attempt.logged() for attempt in batch])
-        del self._finished[: len(batch)]
+            await webhooks.release(conn, unsent)
+        del self._out.finished[: len(batch)]
+        del self._out.unsent[: len(unsent)]
+        self._took = Counter(attempt.claim.endpoint.id for attempt in batch if attempt.is_delivered)
         for attempt, outcome in zip(batch, outcomes, strict=True):
             self._note(attempt, outcome)
         return Counter(outcomes)
 
-    async def _record(self, conn: AsyncConnection, attempt: Attempt) -> str:
+    async def _record_failed(self, conn: AsyncConnection, attempt: Attempt) -> str:
         """Which of `OUTCOMES` it was."""
         claim, at = attempt.claim, attempt.at
         status_code = attempt.reply.status_code if isinstance(attempt.reply, Answered) else None
         match verdict(attempt.reply):
             case Delivered():
-                assert status_code is not None, "delivered, so answered"
-                await webhooks.record_delivered(conn, claim, at, status_code=status_code)
-                return "delivered"
+                raise AssertionError("it failed")
             case Disable(reason=reason):
                 await webhooks.disable_endpoint(conn, claim.endpoint.id, at, reason=reason)
                 await webhooks.record_dead(conn, claim, at, status_code=status_code, error=reason)

@@ -38,6 +38,7 @@ from settler.stages.setup import ChainSetup, Judgement
 from settler.storage import chains, evidence, invoices, transfers
 from settler.storage.chains import ChainState
 from settler.storage.engine import Database
+from settler.storage.watched import WatchedAddresses
 
 PAYMENTS_MAX = 500
 """Looked at in one tick, lowest block first; or pages of so many, to find some that a tier takes."""
@@ -59,6 +60,7 @@ class Early:
         chain: ChainSetup,
         pool: Pool,
         db: Database,
+        watched: WatchedAddresses,
         clock: Clock,
         judgement: Judgement,
         reporter: Reporter,
@@ -66,6 +68,7 @@ class Early:
         self._chain = chain
         self._pool = pool
         self._db = db
+        self._watched = watched
         self._clock = clock
         self._judgement = judgement
         self._reporter = reporter
@@ -162,8 +165,7 @@ class Early:
         """Reads the blocks of the payments again, and makes final those that a quorum shows."""
         numbers = [w.payment.block_number for w in due]
         span = BlockSpan(first=min(numbers), last=min(max(numbers), BlockNumber(min(numbers) + self._pool.width - 1)))
-        async with self._db.read() as conn:
-            query = self._chain.query(await chains.watched(conn))
+        query = self._chain.query(await self._watched.current())
         asked = Agreement(
             self._pool,
             lambda reader: reader.read_span(span, query, anchor=state.settled.number),
@@ -200,7 +202,7 @@ class Early:
                 conn, read, status=TransferStatus.FINAL, missing=(), policy=self._judgement.policy, now=now
             )
             await evidence.add(conn, recorded.finalized, proofs, now=now)
-            assessed = await assess_invoices(conn, recorded.touched, self._judgement, now=now)
+            assessed = await assess_invoices(conn, recorded.touched, self._judgement, now=now, recorded=recorded)
         self._reporter.recorded(recorded, now)
         self._reporter.assessed(assessed, 0.0)
         return Progress(

@@ -30,6 +30,7 @@ from settler.storage import books, chains, checking, evidence, holds, invoices, 
 from settler.storage.chains import ChainState
 from settler.storage.engine import Database
 from settler.storage.outcome import outcome
+from settler.storage.watched import watched_now
 
 FOUND_MAX = 10_000
 """Violations after which a check stops looking, give or take a page's: where so much is wrong, it is the database."""
@@ -241,7 +242,7 @@ async def check_chain(
 
 async def _check_piece(db: Database, state: ChainState, reader: ChainReader, piece: BlockSpan) -> list[Violation]:
     async with db.read() as conn:
-        watched = (await chains.watched(conn)).addresses
+        watched = (await watched_now(conn)).addresses
         promised = await books.promised(conn, state.chain_id)
         tokens = frozenset(t.address for t in await chains.tokens_of(conn, state.chain_id))
         lines = await checking.lines_in_force(conn, state.chain_id, piece)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence, Set
+from dataclasses import dataclass
 
 from chains.errors import Disagreement, MethodUnsupported, NodeInconsistent
 from chains.model import BlockHash, BlockRef, LogQuery, SpanRead, Transfer, TransferIdentity
@@ -24,9 +25,18 @@ from settler.storage.evidence import Evidence, PaymentEvidence
 
 PARALLEL_PROOFS = 4
 """Blocks asked for side by side: each may be megabytes of receipts."""
+PAYMENTS_A_TURN = 100
+"""Payments of a block that are proven in one go, some 5 ms: the loop is others' too."""
 TRIES = 3
 """Ticks in a row in which no provider's receipts fit a block, until its payments are recorded and held: either all
 nodes are wrong, or this program is about how the chain hashes them. An operator decides which."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Proven:
+    block: ProvenBlock
+    transfers: frozenset[TransferIdentity]
+    """All that are wanted of it."""
 
 
 class Prover:
@@ -49,7 +59,7 @@ class Prover:
         found: dict[TransferIdentity, PaymentEvidence] = {}
         profile = self._chain.proof
         to_prove = [] if profile is None else [h for h, held in by_block.items() if any(map(_moves_money, held))]
-        proven: dict[BlockHash, ProvenBlock | str] = {}
+        proven: dict[BlockHash, _Proven | str] = {}
         for some in _batched(to_prove):
             assert profile is not None, "nothing is to be proven without one"
             asking = [self._proven(h, by_block[h], query, profile) for h in some]
@@ -65,23 +75,26 @@ class Prover:
                 case str(failure):
                     unproven = PaymentEvidence(sources=sources, failure=failure)
                     evidence = dict.fromkeys((t.identity for t in held), unproven)
-                case block:
-                    self._check_whole(block, read.blocks[block_hash], held, query, sources)
-                    evidence = {t.identity: _evidence(block, t, sources) for t in held}
+                case whole:
+                    self._check_whole(whole, read.blocks[block_hash], held, query, sources)
+                    evidence = await _evidence(whole.block, held, sources)
             found |= evidence
         return found
 
     async def _proven(
         self, block_hash: BlockHash, held: Sequence[Transfer], query: LogQuery, profile: Profile
-    ) -> ProvenBlock | str:
+    ) -> _Proven | str:
         """The block, or why nobody can prove anything in it."""
         read = {t.identity for t in held}
 
-        async def question(reader: ChainReader) -> ProvenBlock:
+        async def question(reader: ChainReader) -> _Proven:
             block, receipts = await reader.proof_material(block_hash)
+            await asyncio.sleep(0)  # decoding megabytes was one turn of the loop, hashing them is another
             proven = prove_block(block, receipts, block_hash=block_hash, profile=profile)
-            _check_names(proven.transfers(self._chain.chain_id, query), read, block_hash)
-            return proven
+            await asyncio.sleep(0)
+            transfers = proven.transfers(self._chain.chain_id, query)
+            _check_names(transfers, read, block_hash)
+            return _Proven(proven, transfers)
 
         try:
             (answer,) = await self._pool.ask(question)
@@ -98,7 +111,7 @@ class Prover:
 
     def _check_whole(
         self,
-        block: ProvenBlock,
+        whole: _Proven,
         header: BlockRef,
         held: Sequence[Transfer],
         query: LogQuery,
@@ -107,6 +120,7 @@ class Prover:
         """The reading has exactly the transfers that the proven receipts have, at the time that the header has. Raises
         `Disagreement`.
         """
+        block, true = whole.block, whole.transfers
         if block.timestamp_s != header.time.timestamp():
             self._pool.differed(tuple(sources), f"the time of block 0x{block.hash.hex()}: its header has another")
             raise Disagreement(
@@ -114,7 +128,6 @@ class Prover:
                 "nothing settles"
             )
         self._check_labels(block, held, query, sources)
-        true = block.transfers(self._chain.chain_id, query)
         read = {t.identity for t in held}
         invented = {i for i in read - true if block.has_receipt_of(i.tx_hash) or not block.lists(i.tx_hash)}
         omitted = true - read
@@ -159,7 +172,17 @@ def _unnamed(identity: TransferIdentity) -> tuple[object, ...]:
     return (identity.token, identity.sender, identity.recipient, identity.amount)
 
 
-def _evidence(block: ProvenBlock, transfer: Transfer, sources: tuple[str, ...]) -> PaymentEvidence:
+async def _evidence(
+    block: ProvenBlock, held: Sequence[Transfer], sources: tuple[str, ...]
+) -> dict[TransferIdentity, PaymentEvidence]:
+    found: dict[TransferIdentity, PaymentEvidence] = {}
+    for at in range(0, len(held), PAYMENTS_A_TURN):
+        await asyncio.sleep(0)
+        found |= {t.identity: _evidence_of(block, t, sources) for t in held[at : at + PAYMENTS_A_TURN]}
+    return found
+
+
+def _evidence_of(block: ProvenBlock, transfer: Transfer, sources: tuple[str, ...]) -> PaymentEvidence:
     try:
         return PaymentEvidence(sources=sources, proof=to_json(block.prove(transfer)))
     except ProofFailed as error:

@@ -15,7 +15,7 @@ What was paid to an address before it was watched is counted and no break. What 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -26,10 +26,11 @@ from settler.domain.ledger import Account
 from settler.domain.reconciling import Break, BreakKind, conflicts, unrecorded
 from settler.stages.rereading import compared_with, persistently, pieces
 from settler.stages.setup import ChainSetup
-from settler.storage import books, chains
+from settler.storage import books
 from settler.storage.books import Books, Promised
 from settler.storage.chains import ChainState
 from settler.storage.engine import Database
+from settler.storage.watched import watched_now
 
 BREAKS_MAX = 1_000
 """Listed for one chain; the rest is counted. Where so much is wrong, it is the node or the database."""
@@ -115,7 +116,7 @@ class Reconcile:
     ) -> Reconciled:
         """Checks `span`, which is settled by `state`. Raises `ChainError`, `StorageUnavailable`."""
         async with self._db.read() as conn:
-            watched = (await chains.watched(conn)).addresses
+            watched = (await watched_now(conn)).addresses
             promised = await books.promised(conn, self._chain.chain_id)
             self._check_books(await books.books(conn, self._chain.chain_id))
         if not await persistently(lambda: self._stands(state), sleep=self._sleep):
@@ -154,7 +155,7 @@ class Reconcile:
         self,
         piece: BlockSpan,
         state: ChainState,
-        watched: frozenset[Address],
+        watched: Set[Address],
         promised: Promised,
         before: BlockHash | None,
     ) -> BlockHash:

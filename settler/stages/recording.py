@@ -6,14 +6,14 @@ Shared by both readings, inside their transactions. What it says of invoices is 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import assert_never
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chains.errors import NodeInconsistent
-from chains.model import Address, BlockRef, ChainId, SpanRead, Transfer
+from chains.model import BlockRef, SpanRead, Transfer, TransferIdentity
 from settler.domain import ledger
 from settler.domain.events import EventType
 from settler.domain.ids import InvoiceId, TransferId, derived_id
@@ -28,8 +28,10 @@ from settler.domain.invoices import (
 )
 from settler.domain.matching import Arrival, Matched, Unmatched, match
 from settler.domain.settlement import InvoicePolicy
-from settler.storage import candidates, chains, invoices, reading, transfers
+from settler.stages.turns import in_turns
+from settler.storage import candidates, invoices, reading, transfers
 from settler.storage import ledger as ledger_store
+from settler.storage.reading import Surroundings
 
 _CLOSED = frozenset({InvoiceStatus.SETTLED, InvoiceStatus.CANCELED})
 
@@ -46,6 +48,11 @@ class Recorded:
     orphaned: tuple[TransferRecord, ...] = ()
     left: frozenset[InvoiceId] = frozenset()
     """Invoices that a payment was taken from, since what it is for was read otherwise."""
+    locked: Mapping[InvoiceId, Invoice] = field(default_factory=dict)
+    """Invoices that were read and locked for it, as they are: all that are touched, but for those of orphaned payments.
+    """
+    around: Surroundings | None = None
+    """As read when those were locked."""
 
     @property
     def touched(self) -> set[InvoiceId]:
@@ -62,35 +69,43 @@ async def record(
     missing: Iterable[TransferRecord],
     policy: InvoicePolicy,
     now: datetime,
+    known: Mapping[TransferIdentity, TransferRecord] | None = None,
 ) -> Recorded:
     """Brings the database to what a span holds. `missing`: records held for blocks this reading covers or has replaced;
     those that it did not find are orphaned.
 
-    `status`: `detected` for the first reading, `final` for the second, which is the truth.
+    `status`: `detected` for the first reading, `final` for the second, which is the truth. `known`: the records of all
+    that the span holds, where the caller has read them in this transaction.
     """
-    known = await transfers.by_identity(conn, (t.identity for t in read.transfers))
+    seen = {t.identity for t in read.transfers}
+    orphaned = [_orphaned(t) for t in missing if t.is_canonical and t.identity not in seen]
+    if not seen and not orphaned:
+        return Recorded()
+    if known is None:
+        known = await transfers.by_identity(conn, seen)
     open_to = await _invoices_of(conn, known.values())
-    decimals = {(t.chain_id, t.address): t.decimals for t in await chains.tokens_of(conn)} if read.transfers else {}
+    tokens = await reading.all_tokens(conn)
     fresh: list[TransferRecord] = []
     changed: list[TransferRecord] = []
     to_match: list[tuple[TransferRecord, Transfer]] = []
-    for found in read.transfers:
+    async for found in in_turns(read.transfers):
         block = read.block_of(found)
         held = known.get(found.identity)
         if held is None:
-            to_match.append((_new(found, block, decimals, status, now), found))
+            to_match.append((_new(found, block, tokens, status, now), found))
         elif (placed := _placed(held, found, block, status, now)) is not None:
             if _is_still_meant(held, found, open_to):
                 changed.append(placed)
             else:
                 to_match.append((placed, found))
-    matched = [_reconsidered(known.get(r.identity), r, born) for r, born in await _matched(conn, to_match, policy)]
+    allocated = await _matched(conn, to_match, policy)
+    matched = [_reconsidered(known.get(r.identity), r, payee) for r, payee in allocated]
     before = {r.id: r.invoice_id for r, _ in to_match}
     left = frozenset(old for r in matched if (old := before[r.id]) is not None and old != r.invoice_id)
     for record_ in matched:
         (changed if record_.identity in known else fresh).append(record_)
-    seen = {t.identity for t in read.transfers}
-    orphaned = [_orphaned(t) for t in missing if t.is_canonical and t.identity not in seen]
+    around = await reading.surroundings(conn, tokens)
+    locked = {**open_to, **{payee.id: payee for _, payee in allocated if payee is not None}}
 
     await transfers.save(conn, [*orphaned, *changed])
     await transfers.add(conn, fresh)
@@ -100,6 +115,8 @@ async def record(
         conn,
         [(t, type_) for t in (*orphaned, *fresh, *changed) if (type_ := _event_of(t)) is not None],
         now=now,
+        around=around,
+        known=locked,
     )
     return Recorded(
         added=tuple(fresh),
@@ -107,6 +124,8 @@ async def record(
         finalized=tuple(finalized),
         orphaned=tuple(orphaned),
         left=left,
+        locked=locked,
+        around=around,
     )
 
 
@@ -135,14 +154,14 @@ def id_of(found: Transfer, block: BlockRef) -> TransferId:
 def _new(
     found: Transfer,
     block: BlockRef,
-    decimals: Mapping[tuple[ChainId, Address], int],
+    tokens: reading.Tokens,
     status: TransferStatus,
     now: datetime,
 ) -> TransferRecord:
     return TransferRecord(
         id=id_of(found, block),
         identity=found.identity,
-        decimals=decimals[found.identity.chain_id, found.identity.token],
+        decimals=tokens[found.identity.chain_id, found.identity.token].decimals,
         status=status,
         block_number=found.block_number,
         block_hash=found.block_hash,
@@ -173,16 +192,21 @@ def _placed(
             f"{held.id} is final in block {held.block_number}, "
             f"and the node shows it in block {found.block_number} as well"
         )
-    placed = replace(
+    final_at = (held.final_at or now) if status is TransferStatus.FINAL else None
+    if (held.status, held.block_number, held.block_hash, held.block_time, held.log_index, held.final_at) == (
+        status, found.block_number, found.block_hash, block.time, found.log_index, final_at
+    ):  # fmt: skip
+        return None
+    return replace(
         held,
         status=status,
         block_number=found.block_number,
         block_hash=found.block_hash,
         block_time=block.time,
         log_index=found.log_index,
-        final_at=(held.final_at or now) if status is TransferStatus.FINAL else None,
+        final_at=final_at,
+        version=held.version + 1,
     )
-    return None if placed == held else replace(placed, version=held.version + 1)
 
 
 def _is_still_meant(held: TransferRecord, found: Transfer, open_to: Mapping[InvoiceId, Invoice]) -> bool:
@@ -207,16 +231,16 @@ def _labels(found: Transfer) -> list[dict[str, str]]:
     return [{"kind": label.kind.value, "key": "0x" + label.key.hex()} for label in found.labels]
 
 
-def _reconsidered(held: TransferRecord | None, matched: TransferRecord, born: datetime | None) -> TransferRecord:
+def _reconsidered(held: TransferRecord | None, matched: TransferRecord, payee: Invoice | None) -> TransferRecord:
     """A payment that stands and was matched again for its references: it goes to an invoice that was there when the
     payment was seen, or stays where it is. Else whoever sees a payment could make an invoice that it then names.
 
-    `born`: when the invoice was made that it would go to. What another reference led to, and is not read any more, is
-    taken back in any case.
+    `payee`: the invoice that it would go to. What another reference led to, and is not read any more, is taken back in
+    any case.
     """
     if held is None or not held.is_canonical or held.evidence.get("strategy") == Match.REFERENCE.value:
         return matched
-    if born is not None and born <= held.recorded_at:
+    if payee is not None and payee.created_at <= held.recorded_at:
         return matched
     return replace(
         matched, allocation=held.allocation, reason=held.reason, invoice_id=held.invoice_id, evidence=held.evidence
@@ -225,8 +249,8 @@ def _reconsidered(held: TransferRecord | None, matched: TransferRecord, born: da
 
 async def _matched(
     conn: AsyncConnection, records: Sequence[tuple[TransferRecord, Transfer]], policy: InvoicePolicy
-) -> list[tuple[TransferRecord, datetime | None]]:
-    """Each as allocated now, with when the invoice was made that it was allocated to."""
+) -> list[tuple[TransferRecord, Invoice | None]]:
+    """Each as allocated now, with the invoice that it was allocated to, locked."""
     arrivals = [
         Arrival(
             identity=r.identity,
@@ -237,8 +261,8 @@ async def _matched(
         for r, found in records
     ]
     possible = await candidates.find(conn, arrivals)
-    allocated: list[tuple[TransferRecord, datetime | None]] = []
-    for (record_, found), arrival, near in zip(records, arrivals, possible, strict=True):
+    allocated: list[tuple[TransferRecord, Invoice | None]] = []
+    async for (record_, found), arrival, near in in_turns(zip(records, arrivals, possible, strict=True)):
         result = match(arrival, near, policy=policy)
         labels = {"labels": _labels(found)} if found.labels else {}
         match result:
@@ -250,8 +274,7 @@ async def _matched(
                     invoice_id=invoice_id,
                     evidence={"strategy": strategy.value, "candidates": list(ids), **labels},
                 )
-                born = next(i.created_at for i in near.invoices if i.id == invoice_id)
-                allocated.append((to_invoice, born))
+                allocated.append((to_invoice, next(i for i in near.invoices if i.id == invoice_id)))
             case Unmatched(reason=reason, candidates=ids):
                 to_suspense = replace(
                     record_,

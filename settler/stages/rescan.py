@@ -28,6 +28,7 @@ from settler.stages.setup import ChainSetup, Judgement
 from settler.storage import chains, evidence
 from settler.storage.chains import ChainState, CursorMoved
 from settler.storage.engine import Database
+from settler.storage.watched import WatchedAddresses
 
 REMEDY = "ask another node: settler reconcile --chain {chain} --from {{block}} --to {{block}} --rpc URL"
 
@@ -69,6 +70,7 @@ class Rescan:
         self._clock = clock
         self._judgement = judgement
         self._sleep = sleep
+        self._watched = WatchedAddresses(db, monotonic=clock.monotonic)
         self._examiner = Examiner(chain=chain, pool=pool, db=db, clock=clock)
         self.done = Rescanned()
 
@@ -100,9 +102,7 @@ class Rescan:
         """One piece, read, proven and committed; the hash of its last block."""
 
         async def read() -> tuple[Believed[SpanRead], LogQuery, evidence.Evidence]:
-            async with self._db.read() as conn:
-                watched = await chains.watched(conn)
-            query = self._chain.query(watched)
+            query = self._chain.query(await self._watched.current())
             believed = await self._agreed(piece, query)
             anchor = believed.value.anchor
             if before is not None and (anchor is None or anchor.hash != before):

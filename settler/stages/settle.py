@@ -4,9 +4,10 @@
     #  .. 100 | 101 .. 104 ..   140 | 141 ..   160     one reading: up to PARALLEL_SPANS spans of (settled, final]
 
 Nothing is committed before as many providers as the quorum have read it alike. Spans are read side by side and
-committed in order, each in a transaction of its own: transfers the first reading missed are inserted, those it invented
-or that a reorg dropped are orphaned, the rest become final; then invoices are assessed and settlements, ledger and
-events written, with the cursor.
+committed in order, each in a transaction of its own, or several that hold little in one: transfers the first reading
+missed are inserted, those it invented or that a reorg dropped are orphaned, the rest become final; then invoices are
+assessed and settlements, ledger and events written, with the cursor. Meanwhile the spans after them are read already,
+where there are any; that reading is forgotten when anything goes wrong.
 
 While no payment waits, one tick asks one provider: 3 calls (look: head, tag, the settled block again; read: the settled
 block again, the end, the logs). Otherwise it asks as many at once as have to agree.
@@ -15,22 +16,20 @@ block again, the end, the logs). Otherwise it asks as many at once as have to ag
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chains.errors import BlockNotFound, ChainError, Disagreement, NodeInconsistent
-from chains.logs_window import next_span
-from chains.model import BlockHash, BlockNumber, BlockSpan, LogQuery, SpanRead
+from chains.errors import ChainError, Disagreement, NodeInconsistent
+from chains.model import BlockHash, BlockNumber, BlockRef, BlockSpan, LogQuery, SpanRead, TransferIdentity
 from chains.pool import Pool
-from chains.quorum import gist
-from chains.reader import ChainReader
 from settler.clock import Clock
 from settler.domain.ids import TransferId
 from settler.domain.invoices import TransferRecord
-from settler.stages.agreement import Agreement
+from settler.stages.agreement import Agreement, Believed
 from settler.stages.deciding import decide
 from settler.stages.effects import Reporter
 from settler.stages.examining import Examiner
@@ -38,15 +37,13 @@ from settler.stages.halt import halt_chain
 from settler.stages.looking import AskOn, Final, Look, Replaced, look, weigh
 from settler.stages.progress import Progress
 from settler.stages.setup import ChainSetup, Judgement
+from settler.stages.side_by_side import gathered, gists, next_spans, read_all
 from settler.stages.undoing import take_back
 from settler.storage import chains, evidence, transfers
 from settler.storage.chains import ChainState
 from settler.storage.engine import Database
+from settler.storage.watched import WatchedAddresses
 
-PARALLEL_SPANS = 4
-"""Spans read at once when far behind: enough to hide the node's latency, few enough to bound memory and its
-patience.
-"""
 VIOLATION_SIGHTINGS = 3
 """Ticks in a row in which a quorum must show another block at the settled height before the chain is halted: nodes on a
 fork of their own come back, a finality violation stays."""
@@ -72,6 +69,23 @@ class _Reading:
     query: LogQuery
     spans: tuple[BlockSpan, ...]
     agreement: Agreement[tuple[SpanRead, ...]]
+    believed: Believed[tuple[SpanRead, ...]] | None = None
+    """What it came to, where it was read ahead."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Held:
+    """What we have of payments that a reading may be about."""
+
+    within: Sequence[TransferRecord]
+    """In the chain as we knew it, standing in the span."""
+    shown: Mapping[TransferIdentity, TransferRecord]
+    """Those that the reading shows, wherever they stood."""
+
+    def undecided(self, read: SpanRead) -> list[TransferRecord]:
+        """What the span decides about: all that stand in it, and such as a tier made final above it that it shows."""
+        above = [t for t in self.shown.values() if t.is_final and t.block_number > read.span.last]
+        return [*self.within, *above]
 
 
 class Settle:
@@ -83,6 +97,7 @@ class Settle:
         chain: ChainSetup,
         pool: Pool,
         db: Database,
+        watched: WatchedAddresses,
         clock: Clock,
         judgement: Judgement,
         reporter: Reporter,
@@ -90,6 +105,7 @@ class Settle:
         self._chain = chain
         self._pool = pool
         self._db = db
+        self._watched = watched
         self._clock = clock
         self._judgement = judgement
         self._reporter = reporter
@@ -217,15 +233,14 @@ class Settle:
     # -- the logs --------------------------------------------------------------------------------------------------
 
     async def _begun(self, state: ChainState, final: BlockNumber) -> _Reading:
-        async with self._db.read() as conn:
-            watched = await chains.watched(conn)
+        watched = await self._watched.current()
         query = self._chain.query(watched)
-        spans = _spans(state.settled.number, final, self._pool.width)
+        spans = next_spans(state.settled.number, final, self._pool.width)
         agreement = Agreement(
             self._pool,
-            lambda reader: _read_all(reader, spans, query),
+            lambda reader: read_all(reader, spans, query),
             quorum=self._chain.quorum,
-            gist=_gists,
+            gist=gists,
             what=f"blocks {spans[0].first}..{spans[-1].last}",
             reaching=spans[-1].last,
         )
@@ -235,7 +250,7 @@ class Settle:
     async def _read(self, state: ChainState, reading: _Reading, *, is_awaited: bool) -> Progress:
         """One more provider's reading, or all that are missing; commits what a quorum read alike, in order."""
         is_idle = len(reading.spans) == 1 and not is_awaited
-        believed = await reading.agreement.ask_on(at_most=1 if is_idle else None)
+        believed = reading.believed or await reading.agreement.ask_on(at_most=1 if is_idle else None)
         facts: dict[str, int | str] = {"span": f"{reading.spans[0].first}..{reading.spans[-1].last}"}
         if believed is None:
             self._reading, self._kept_for = reading, reading.settled_hash
@@ -246,13 +261,35 @@ class Settle:
             return await self._suspect(state)
         self._sightings = 0
         facts |= {"transfers": 0, "final": 0, "settled": 0}
-        for read in believed.value:
-            checked = await self._check_omissions(state, read)
-            proofs = await self._examiner.evidence(read, reading.query, believed.sources)
-            state = await self._commit(state, read, proofs, checked, facts)
-        if reading.spans[-1].last < reading.final:
-            self._final, self._kept_for = reading.final, state.settled_hash
-        return Progress(has_more=self._final is not None, chain=state, facts=facts)
+        async with self._reading_ahead(state, reading, believed.value[-1].end):
+            for read in gathered(believed.value):
+                checked = await self._check_omissions(state, read)
+                proofs = await self._examiner.evidence(read, reading.query, believed.sources)
+                state = await self._commit(state, read, proofs, checked, facts)
+        return Progress(has_more=reading.spans[-1].last < reading.final, chain=state, facts=facts)
+
+    @asynccontextmanager
+    async def _reading_ahead(self, state: ChainState, reading: _Reading, end: BlockRef) -> AsyncIterator[None]:
+        """Reads what follows `reading`, whose last block is `end`, while that is committed; keeps it for the next tick
+        if both went well. It outlives no tick.
+        """
+        if end.number >= reading.final:
+            yield
+            return
+        after = replace(state, settled_number=end.number, settled_hash=end.hash, settled_time=end.time)
+        following = await self._begun(after, reading.final)
+        asking = asyncio.create_task(following.agreement.ask_on(), name=f"ahead:{self._chain.name}")
+        try:
+            yield
+            try:
+                self._reading = replace(following, believed=await asking)
+            except ChainError:
+                # the next tick asks anew, and says so if that fails too
+                self._final = reading.final
+            self._kept_for = end.hash
+        finally:
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
 
     async def _check_omissions(self, state: ChainState, read: SpanRead) -> frozenset[TransferId]:
         """Whether payments the first reading saw are left out although their blocks are still in the chain: a block
@@ -283,12 +320,12 @@ class Settle:
         """Whether the chain's logs are asked for its token: one that is configured no more is left as it was."""
         return held.identity.token in self._chain.token_addresses
 
-    async def _undecided(self, conn: AsyncConnection, read: SpanRead) -> list[TransferRecord]:
-        """What the span decides about: all that stand in it, and such as a tier made final above it that it shows."""
+    async def _held(self, conn: AsyncConnection, read: SpanRead) -> _Held:
         within = await transfers.undecided_in(conn, self._chain.chain_id, read.span)
-        shown = await transfers.by_identity(conn, (t.identity for t in read.transfers))
-        above = [t for t in shown.values() if t.is_final and t.block_number > read.span.last]
-        return [*(t for t in within if self._reads(t)), *above]
+        wanted = {t.identity for t in read.transfers}
+        shown = {t.identity: t for t in within if t.identity in wanted}
+        shown |= await transfers.by_identity(conn, wanted - shown.keys())
+        return _Held(within=[t for t in within if self._reads(t)], shown=shown)
 
     async def _commit(
         self,
@@ -320,13 +357,24 @@ class Settle:
                 **(scanned if is_ahead else {}),
                 **({"final_time": end.time} if end.number == state.final_number else {}),
             )
-            held = await self._undecided(conn, read)
+            held = await self._held(conn, read)
             shown = {t.identity for t in read.transfers}
-            if any(t.id not in checked and t.identity not in shown for t in held):
+            if any(t.id not in checked and t.identity not in shown for t in held.undecided(read)):
                 raise chains.CursorMoved("the first reading saw a payment that this one lacks, while it was checked")
-            early = await take_back(conn, [t for t in held if t.is_final], read, now=now)
-            missing = [t for t in await transfers.detected_in(conn, state.chain_id, read.span) if self._reads(t)]
-            decided = await decide(conn, read, proofs, self._judgement, missing=missing, known=early.standing, now=now)
+            final_early = [t for t in held.undecided(read) if t.is_final]
+            early = await take_back(conn, final_early, read, now=now)
+            if final_early:
+                held = await self._held(conn, read)
+            decided = await decide(
+                conn,
+                read,
+                proofs,
+                self._judgement,
+                missing=[t for t in held.within if not t.is_final],
+                known=early.standing,
+                held=held.shown,
+                now=now,
+            )
             # what the first reading held of these heights may be of a fork
             await chains.drop_blocks(conn, state.chain_id, above=read.span.first - 1, below=end.number + 1)
             await chains.hold_blocks(conn, state.chain_id, [*read.blocks.values(), end])
@@ -343,33 +391,3 @@ class Settle:
         ):
             facts[name] = int(facts[name]) + count
         return after
-
-
-def _spans(cursor: BlockNumber, upto: BlockNumber, width: int) -> tuple[BlockSpan, ...]:
-    """At most `PARALLEL_SPANS` spans in order, at least one."""
-    spans: list[BlockSpan] = []
-    while len(spans) < PARALLEL_SPANS and (span := next_span(cursor, upto, width)) is not None:
-        spans.append(span)
-        cursor = span.last
-    return tuple(spans)
-
-
-async def _read_all(reader: ChainReader, spans: Sequence[BlockSpan], query: LogQuery) -> tuple[SpanRead, ...]:
-    """All spans by one provider, side by side, each standing on the one before."""
-    tasks = [asyncio.ensure_future(reader.read_span(span, query, anchor=BlockNumber(span.first - 1))) for span in spans]
-    try:
-        reads = tuple([await task for task in tasks])
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for number, read in enumerate(reads):
-        if read.anchor is None:
-            raise BlockNotFound(f"the node has no block {read.span.first - 1}, which is settled: it is behind")
-        if number > 0 and read.anchor.hash != reads[number - 1].end.hash:
-            raise NodeInconsistent(f"block {read.anchor.number} has two hashes within one reading")
-    return reads
-
-
-def _gists(reads: Sequence[SpanRead]) -> Hashable:
-    return tuple(gist(read) for read in reads)

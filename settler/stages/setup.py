@@ -11,7 +11,7 @@ from chains.model import TOKENS_ALONE, Address, BlockNumber, ChainId, LabelSourc
 from chains.proof import Profile
 from settler.domain.finality import FinalityPolicy, Tier
 from settler.domain.settlement import InvoicePolicy
-from settler.storage.chains import Watched
+from settler.storage.watched import Watched
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,7 @@ from settler.stages.setup import ChainSetup, Judgement
 from settler.storage import chains, transfers
 from settler.storage.chains import ChainState
 from settler.storage.engine import Database
+from settler.storage.watched import WatchedAddresses
 
 CATCH_UP_BLOCKS = 128
 """Further than this below the final height, blocks are read once, by `settle`; reading them twice would only cost."""
@@ -45,6 +46,7 @@ class Watch:
         chain: ChainSetup,
         pool: Pool,
         db: Database,
+        watched: WatchedAddresses,
         clock: Clock,
         judgement: Judgement,
         reporter: Reporter,
@@ -52,6 +54,7 @@ class Watch:
         self._chain = chain
         self._pool = pool
         self._db = db
+        self._watched = watched
         self._clock = clock
         self._judgement = judgement
         self._reporter = reporter
@@ -130,9 +133,8 @@ class Watch:
         return progress
 
     async def _read_span(self, span: BlockSpan, anchor: BlockNumber | None) -> SpanRead:
-        async with self._db.read() as conn:
-            # after the head was seen: an invoice made from now on can only be paid in a block above it
-            watched = await chains.watched(conn)
+        # after the head was seen: an invoice made from now on can only be paid in a block above it
+        watched = await self._watched.current()
         query = self._chain.query(watched)
         return await self._pool.read_span(span, query, anchor=anchor)
 
@@ -213,7 +215,7 @@ class Watch:
                 policy=self._judgement.policy,
                 now=now,
             )
-            assessed = await assess_invoices(conn, recorded.touched, self._judgement, now=now)
+            assessed = await assess_invoices(conn, recorded.touched, self._judgement, now=now, recorded=recorded)
         self._reporter.recorded(recorded, now)
         self._reporter.assessed(assessed, 0.0)
         return Progress(

@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from settler.domain.errors import Conflict, NotFound
 from settler.domain.ids import make_id
 from settler.storage import operator_actions, schema
+from settler.storage.sql import chunks
 
 _t = schema.api_keys
 
@@ -123,12 +124,22 @@ async def create(
 
 async def find_live(conn: AsyncConnection, text: str, *, now: datetime) -> ApiKey | None:
     """The key of that text, unless there is none or it is revoked. Also by the text it had before, for a while."""
-    if not text.startswith(PREFIX):
-        return None
-    hash_ = _hash(text)
-    is_its = or_(_t.c.key_hash == hash_, and_(_t.c.previous_hash == hash_, _t.c.previous_until > now))
-    row = (await conn.execute(select(_t).where(is_its, _t.c.revoked_at.is_(None)))).one_or_none()
-    return None if row is None else _key(row)
+    return (await find_all_live(conn, [text], now=now)).get(text)
+
+
+async def find_all_live(conn: AsyncConnection, texts: Iterable[str], *, now: datetime) -> dict[str, ApiKey]:
+    """The live keys of those of the texts that have one, also by the text each had before, for a while."""
+    text_of = {_hash(text): text for text in texts if text.startswith(PREFIX)}
+    found: dict[str, ApiKey] = {}
+    for hashes in chunks(text_of):
+        had = and_(_t.c.previous_hash.in_(hashes), _t.c.previous_until > now)
+        query = select(_t).where(or_(_t.c.key_hash.in_(hashes), had), _t.c.revoked_at.is_(None))
+        for row in await conn.execute(query):
+            key = _key(row)
+            for hash_ in (row.key_hash, row.previous_hash if key.previous_until and key.previous_until > now else None):
+                if hash_ in text_of:
+                    found[text_of[hash_]] = key
+    return found
 
 
 async def find_current(conn: AsyncConnection, text: str) -> tuple[ApiKey, bytes] | None:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence, Set
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import select, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chains.model import Address, ChainId
@@ -14,39 +14,41 @@ from settler.domain.ids import InvoiceId
 from settler.domain.invoices import Match
 from settler.domain.matching import Arrival, Candidates
 from settler.storage import invoices, schema
-from settler.storage.sql import chunks
+from settler.storage.sql import chunks, given_all, is_one_of
 
 _i, _o = schema.invoices, schema.invoice_options
 _a, _r = schema.amount_reservations, schema.invoice_references
+_w, _t = schema.watched_addresses, schema.tokens
 
 MAX_CANDIDATES = 50
 """Invoices looked at for one address: more than one open is ambiguous anyway."""
+
+# One row of it, not EXISTS: that PostgreSQL turns into a join, for which it may read all reservations there are.
+_HAS_RESERVATIONS = (
+    select(_a.c.amount).where(_a.c.pay_to == _w.c.address).limit(1).correlate(_w).scalar_subquery().is_not(None)
+)
+_SHARED_BY_ASSET = (
+    select(_w.c.address, _t.c.chain_id, _t.c.address)
+    .select_from(_w.join(_t, true()))
+    .where(
+        select(_a.c.amount)
+        .where(_a.c.pay_to == _w.c.address, _a.c.chain_id == _t.c.chain_id, _a.c.token == _t.c.address)
+        .limit(1)
+        .correlate(_w, _t)
+        .scalar_subquery()
+        .is_not(None)
+    )
+)
 
 
 async def find(conn: AsyncConnection, arrivals: Sequence[Arrival]) -> list[Candidates]:
     """For each arrival the invoices it might pay, and who else shares its address."""
     recipients = {a.identity.recipient for a in arrivals}
-    amounts = {a.identity.amount for a in arrivals}
-    by_address: dict[Address, set[InvoiceId]] = defaultdict(set)
-    by_amount: dict[tuple[Address, int], set[InvoiceId]] = defaultdict(set)
-    shared: dict[Address, set[tuple[ChainId, Address]]] = defaultdict(set)
-    for chunk in chunks(sorted(recipients)):
-        of_address = select(_o.c.pay_to, _o.c.invoice_id).where(
-            _o.c.pay_to.in_(chunk), _o.c.match == Match.ADDRESS.value
-        )
-        for pay_to, id_ in await conn.execute(of_address):
-            by_address[Address(pay_to)].add(InvoiceId(id_))
-        for some in chunks(sorted(amounts)):
-            of_amount = select(_o.c.pay_to, _o.c.amount_base, _o.c.invoice_id).where(
-                _o.c.pay_to.in_(chunk), _o.c.match == Match.AMOUNT.value, _o.c.amount_base.in_(some)
-            )
-            for pay_to, amount, id_ in await conn.execute(of_amount):
-                by_amount[Address(pay_to), amount].add(InvoiceId(id_))
-        reserved = select(_a.c.pay_to, _a.c.chain_id, _a.c.token).where(_a.c.pay_to.in_(chunk)).distinct()
-        for pay_to, chain_id, token in await conn.execute(reserved):
-            shared[Address(pay_to)].add((ChainId(chain_id), Address(token)))
-    by_key = await _by_key(conn, arrivals)
-    by_payer = await _by_payer(conn, arrivals)
+    by_address = await _by_address(conn, recipients)
+    by_amount = await _by_amount(conn, {(a.identity.recipient, a.identity.amount) for a in arrivals})
+    shared = await _sharing(conn, recipients)
+    by_key = await _by_key(conn, {(key, a.identity.recipient) for a in arrivals for key in a.keys})
+    by_payer = await _by_payer(conn, {(a.identity.recipient, a.identity.sender) for a in arrivals})
     named = [frozenset(id_ for key in a.keys for id_ in by_key[key, a.identity.recipient]) for a in arrivals]
     crowded = [ids for some in (by_address, by_amount, by_payer) for ids in some.values() if len(ids) > MAX_CANDIDATES]
     over = await _over(
@@ -94,25 +96,70 @@ async def _over(conn: AsyncConnection, ids: Set[InvoiceId], at: datetime | None)
     return frozenset(found)
 
 
-async def _by_key(conn: AsyncConnection, arrivals: Sequence[Arrival]) -> dict[tuple[bytes, Address], set[InvoiceId]]:
+async def _by_address(conn: AsyncConnection, recipients: Set[Address]) -> dict[Address, set[InvoiceId]]:
+    """Invoices that have the address as their own."""
+    found: dict[Address, set[InvoiceId]] = defaultdict(set)
+    for chunk in chunks(sorted(recipients)):
+        query = select(_o.c.pay_to, _o.c.invoice_id).where(
+            is_one_of(conn, _o.c.pay_to, chunk), _o.c.match == Match.ADDRESS.value
+        )
+        for pay_to, id_ in await conn.execute(query):
+            found[pay_to].add(id_)
+    return found
+
+
+async def _by_amount(
+    conn: AsyncConnection, wanted: Set[tuple[Address, int]]
+) -> dict[tuple[Address, int], set[InvoiceId]]:
+    """Invoices that ask for just that amount at an address."""
+    found: dict[tuple[Address, int], set[InvoiceId]] = defaultdict(set)
+    for chunk in chunks(sorted(wanted)):
+        each = [(pay_to, Match.AMOUNT.value, amount) for pay_to, amount in chunk]
+        given, is_given = given_all(conn, (_o.c.pay_to, _o.c.match, _o.c.amount_base), each)
+        query = select(_o.c.pay_to, _o.c.amount_base, _o.c.invoice_id).join_from(given, _o, is_given)
+        for pay_to, amount, id_ in await conn.execute(query):
+            found[pay_to, amount].add(id_)
+    return found
+
+
+async def _sharing(conn: AsyncConnection, recipients: Set[Address]) -> dict[Address, set[tuple[ChainId, Address]]]:
+    """The assets for which open invoices share an address by amount. Asked asset by asset: an address may have as many
+    reservations as there are invoices.
+    """
+    found: dict[Address, set[tuple[ChainId, Address]]] = defaultdict(set)
+    for chunk in chunks(sorted(recipients)):
+        is_shared = select(_w.c.address).where(is_one_of(conn, _w.c.address, chunk), _HAS_RESERVATIONS)
+        addresses = [row.address for row in await conn.execute(is_shared)]
+        if addresses:
+            by_asset = _SHARED_BY_ASSET.where(is_one_of(conn, _w.c.address, addresses))
+            for address, chain_id, token in await conn.execute(by_asset):
+                found[address].add((chain_id, token))
+    return found
+
+
+async def _by_key(
+    conn: AsyncConnection, wanted: Set[tuple[bytes, Address]]
+) -> dict[tuple[bytes, Address], set[InvoiceId]]:
     """The invoice that a reference names at an address."""
     found: dict[tuple[bytes, Address], set[InvoiceId]] = defaultdict(set)
-    for chunk in chunks(sorted({key for a in arrivals for key in a.keys})):
-        query = select(_r.c.key, _r.c.pay_to, _r.c.invoice_id).where(_r.c.key.in_(chunk))
+    for chunk in chunks(sorted(wanted)):
+        given, is_given = given_all(conn, (_r.c.key, _r.c.pay_to), chunk)
+        query = select(_r.c.key, _r.c.pay_to, _r.c.invoice_id).join_from(given, _r, is_given)
         for key, pay_to, id_ in await conn.execute(query):
-            found[key, Address(pay_to)].add(InvoiceId(id_))
+            found[key, pay_to].add(id_)
     return found
 
 
 async def _by_payer(
-    conn: AsyncConnection, arrivals: Sequence[Arrival]
+    conn: AsyncConnection, wanted: Set[tuple[Address, Address]]
 ) -> dict[tuple[Address, Address], set[InvoiceId]]:
-    """Invoices that expect a sender at an address."""
+    """Invoices that expect a sender at an address, by address and sender."""
     found: dict[tuple[Address, Address], set[InvoiceId]] = defaultdict(set)
-    for chunk in chunks(sorted({a.identity.sender for a in arrivals})):
-        query = select(_o.c.pay_to, _o.c.payer, _o.c.invoice_id).where(
-            _o.c.payer.in_(chunk), _o.c.match == Match.PAYER.value
-        )
-        for pay_to, payer, id_ in await conn.execute(query):
-            found[Address(pay_to), Address(payer)].add(InvoiceId(id_))
+    for chunk in chunks(sorted(wanted)):
+        given, is_given = given_all(conn, (_o.c.payer, _o.c.pay_to), [(payer, pay_to) for pay_to, payer in chunk])
+        query = select(_o.c.pay_to, _o.c.payer, _o.c.match, _o.c.invoice_id).join_from(given, _o, is_given)
+        # as the index is for; the strategy is looked at here, since SQLite would make itself an index of it each time
+        for pay_to, payer, match, id_ in await conn.execute(query.where(_o.c.payer.is_not(None))):
+            if match == Match.PAYER.value:
+                found[pay_to, payer].add(id_)
     return found

@@ -14,9 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from chains.model import Address, BlockHash, BlockNumber, BlockRef, ChainId, Token
 from settler.domain.errors import Conflict, NotFound
 from settler.storage import operator_actions, schema
-from settler.storage.sql import insert_missing, upsert
+from settler.storage.sql import insert_missing, is_one_of, upsert
 
-_t, _b, _w = schema.chains, schema.blocks, schema.watched_addresses
+_t, _b = schema.chains, schema.blocks
 
 # Statements of every tick are built once: building one costs more than running it.
 _OF_CHAIN = _t.c.chain_id == bindparam("chain")
@@ -29,7 +29,6 @@ _HELD_WITHIN = _HELD_FROM.where(_b.c.number <= bindparam("last"))
 _DROP_ABOVE = delete(_b).where(_BLOCKS_OF_CHAIN, _b.c.number > bindparam("above"))
 _DROP_BELOW = delete(_b).where(_BLOCKS_OF_CHAIN, _b.c.number < bindparam("below"))
 _DROP_BETWEEN = _DROP_ABOVE.where(_b.c.number < bindparam("below"))
-_WATCHED = select(_w.c.address, _w.c.has_references).where(_w.c.retired_at.is_(None))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,24 +252,6 @@ async def resume(conn: AsyncConnection, chain_id: ChainId, *, now: datetime, who
     return after
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Watched:
-    """Addresses whose inflows are recorded, on every chain."""
-
-    addresses: frozenset[Address]
-    labelled: frozenset[Address]
-    """Of them: those at which an invoice expects an on-chain reference."""
-
-
-async def watched(conn: AsyncConnection) -> Watched:
-    """All that are watched now."""
-    rows = (await conn.execute(_WATCHED)).all()
-    return Watched(
-        addresses=frozenset(Address(row.address) for row in rows),
-        labelled=frozenset(Address(row.address) for row in rows if row.has_references),
-    )
-
-
 async def expect_references(conn: AsyncConnection, addresses: Iterable[Address]) -> None:
     """From now on what is paid to these watched addresses is read with the references of its transaction."""
     t = schema.watched_addresses
@@ -284,7 +265,8 @@ async def watch_addresses(conn: AsyncConnection, addresses: Iterable[Address], *
     await insert_missing(
         conn, t, [{"address": a, "watched_since": now, "has_references": False} for a in wanted], key=["address"]
     )
-    await conn.execute(update(t).where(t.c.address.in_(wanted), t.c.retired_at.is_not(None)).values(retired_at=None))
+    is_back = is_one_of(conn, t.c.address, wanted), t.c.retired_at.is_not(None)
+    await conn.execute(update(t).where(*is_back).values(retired_at=None))
 
 
 def names(states: Iterable[ChainState]) -> Mapping[ChainId, str]:

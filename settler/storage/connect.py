@@ -16,6 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import StaticPool
 
 from settler.storage.errors import InvalidDatabaseUrl, StorageUnavailable
+from settler.storage.jsontext import from_text, to_text
+from settler.storage.sqlite_driver import Driver
 from settler.storage.url import PostgresUrl, SqliteUrl
 
 POOL_SIZE = 10
@@ -30,6 +32,7 @@ IDLE_IN_TRANSACTION_TIMEOUT_S = 60.0
 """A tick that hangs inside a transaction lets go of its locks. Who takes a chain over does not wait for it
 (`settler.storage.leases.cut_off`).
 """
+JSON_BY: dict[str, Any] = {"json_serializer": to_text, "json_deserializer": from_text}
 KEEPALIVE = {
     "keepalives_idle": 15,
     "keepalives_interval": 5,
@@ -38,6 +41,11 @@ KEEPALIVE = {
 }
 """A server that vanished without a word is noticed within 30 s (libpq's parameters)."""
 
+WRITER_CACHE_KIB = 32_768
+"""Pages the one writing connection keeps (SQLite's own bound is 2 MB): the upper levels of the indexes that matching
+goes through, which with 10^7 invoices are about as many; what is read once of a tick's rows is soon let go. Readers
+keep SQLite's bound, since there may be ten.
+"""
 POSTGRES_BOUND_WAITS = f"""SELECT set_config('statement_timeout', '{STATEMENT_TIMEOUT_S:.0f}s', true),
 set_config('lock_timeout', '{LOCK_TIMEOUT_S:.0f}s', true),
 set_config('idle_in_transaction_session_timeout', '{IDLE_IN_TRANSACTION_TIMEOUT_S:.0f}s', true)"""
@@ -58,6 +66,7 @@ def sqlite_engines(url: SqliteUrl, pool_size: int) -> tuple[AsyncEngine, AsyncEn
         return engine, engine
     _prepare_file(url.path)
     writer = _sqlite_engine(str(url.path), pool_size=1, max_overflow=0, pool_timeout=POOL_WAIT_S)
+    event.listen(writer.sync_engine, "connect", _keep_pages)
     event.listen(writer.sync_engine, "begin", _begin_immediate)
     reader = _sqlite_engine(str(url.path), pool_size=pool_size, max_overflow=0, pool_timeout=POOL_WAIT_S)
     event.listen(reader.sync_engine, "connect", _refuse_writes)
@@ -80,6 +89,8 @@ def _prepare_file(path: Path) -> None:
 def _sqlite_engine(path: str | None, **kwargs: Any) -> AsyncEngine:
     engine = create_async_engine(
         URL.create("sqlite+aiosqlite", database=path),
+        module=Driver(),
+        **JSON_BY,
         # isolation_level None: the driver begins nothing by itself (it would: late, not for SELECT).
         connect_args={"timeout": BUSY_TIMEOUT_S, "isolation_level": None},
         hide_parameters=True,
@@ -92,6 +103,10 @@ def _sqlite_engine(path: str | None, **kwargs: Any) -> AsyncEngine:
 def set_pragmas(connection: DBAPIConnection, _record: object) -> None:
     for pragma in SQLITE_PRAGMAS:
         connection.cursor().execute(pragma)
+
+
+def _keep_pages(connection: DBAPIConnection, _record: object) -> None:
+    connection.cursor().execute(f"PRAGMA cache_size = {-WRITER_CACHE_KIB}")
 
 
 def _refuse_writes(connection: DBAPIConnection, _record: object) -> None:
@@ -116,6 +131,7 @@ def postgres_engines(url: PostgresUrl, pool_size: int) -> tuple[AsyncEngine, Asy
         pool_pre_ping=True,
         pool_use_lifo=True,
         use_native_hstore=False,  # saves a question at each start
+        **JSON_BY,
         hide_parameters=True,
     )
     event.listen(engine.sync_engine, "begin", _bound_waits)

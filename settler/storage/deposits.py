@@ -10,21 +10,22 @@ An address is given in the transaction that makes the invoice, under a lock on i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, Table, case, func, insert, literal, select, update
+from sqlalchemy import ColumnElement, Row, Select, Table, bindparam, case, func, insert, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chains.address import to_checksum
 from chains.model import Address
-from settler.domain.deposits import DepositAddress, DepositPolicy, DepositState, Source
+from settler.domain.deposits import DepositAddress, DepositState, Source
 from settler.domain.derivation import INDEX_END, DepositKey
 from settler.domain.errors import Conflict, InvalidInput, NotFound
 from settler.domain.ids import InvoiceId
 from settler.domain.invoices import InvoiceStatus
 from settler.storage import chains, operator_actions, schema
-from settler.storage.sql import chunks, insert_missing, insert_one_if_absent
+from settler.storage.sql import chunks, insert_absent, insert_missing, is_one_of
 
 _d, _k, _w = schema.deposit_addresses, schema.deposit_keys, schema.watched_addresses
 _i, _o = schema.invoices, schema.invoice_options
@@ -38,110 +39,154 @@ were given by hand until now."""
 _UNFINISHED = [s.value for s in (InvoiceStatus.PENDING, InvoiceStatus.PROCESSING, InvoiceStatus.REVERSED)]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """An address that an invoice is to be given."""
+
+    invoice_id: InvoiceId
+    until: datetime
+    """Nobody else is to get it before."""
+    at: str
+    """The request's field it is for."""
+
+
 async def give(
-    conn: AsyncConnection,
-    invoice_id: InvoiceId,
-    *,
-    monitoring_until: datetime,
-    policy: DepositPolicy,
-    now: datetime,
-    at: str,
-) -> Address:
-    """An address that no invoice waits at: of the pool, the one free the longest; else the key's next.
+    conn: AsyncConnection, wanted: Sequence[Wanted], *, key: DepositKey | None, now: datetime
+) -> list[Address]:
+    """An address each, that no invoice waits at: of the pool, those free the longest; else the key's next.
 
-    `at`: the request's field it is for. Raises `InvalidInput` where there is neither pool nor key, `Conflict` where
-    the pool is exhausted.
+    Raises `InvalidInput` where there is neither pool nor key, `Conflict` where the pool is exhausted.
     """
-    until = monitoring_until + policy.quarantine
-    of_pool = await _take(conn, invoice_id, until=until, now=now)
-    if of_pool is not None:
+    if not wanted:
+        return []
+    of_pool = await _take(conn, wanted, now=now)
+    rest = wanted[len(of_pool) :]
+    if not rest:
         return of_pool
-    if policy.key is not None:
-        return await _derive(conn, policy.key, invoice_id, until=until, now=now, at=at)
-    raise await _nothing_to_give(conn, now=now, at=at)
+    if key is None:
+        raise await _nothing_to_give(conn, now=now, at=rest[0].at)
+    return [*of_pool, *await _derive(conn, key, rest, now=now)]
 
 
-async def mark_taken(
-    conn: AsyncConnection, addresses: Iterable[Address], invoice_id: InvoiceId, *, until: datetime
-) -> None:
-    """Addresses of ours that a request named by hand are the invoice's as if they had been given to it."""
-    later = case((_d.c.free_from < until, literal(until, _d.c.free_from.type)), else_=_d.c.free_from)
-    for address in sorted(set(addresses)):
-        await conn.execute(update(_d).where(_d.c.address == address).values(invoice_id=invoice_id, free_from=later))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """An address of an invoice that its request named by hand."""
+
+    address: Address
+    invoice_id: InvoiceId
+    until: datetime
+    """If it is a deposit address of ours, nobody else is to get it before."""
 
 
-async def of_another_merchant(
-    conn: AsyncConnection, addresses: Iterable[Address], merchant: str, *, now: datetime
-) -> frozenset[Address]:
-    """Those of the addresses that an invoice of another merchant was given, and has still."""
-    found: set[Address] = set()
+async def owners(conn: AsyncConnection, addresses: Iterable[Address], *, now: datetime) -> Mapping[Address, str | None]:
+    """Those of the addresses that are deposit addresses of ours: the merchant whose invoice was given it and has it
+    still; `None`: nobody's.
+    """
+    found: dict[Address, str | None] = {}
     for chunk in chunks(sorted(set(addresses))):
         query = (
-            select(_d.c.address)
-            .join(_i, _i.c.id == _d.c.invoice_id)
-            .where(_d.c.address.in_(chunk), _i.c.merchant != merchant, _d.c.free_from > now)
+            select(_d.c.address, _d.c.free_from, _i.c.merchant)
+            .outerjoin(_i, _i.c.id == _d.c.invoice_id)
+            .where(is_one_of(conn, _d.c.address, chunk))
         )
-        found |= {Address(row.address) for row in await conn.execute(query)}
-    return frozenset(found)
+        for row in await conn.execute(query):
+            found[Address(row.address)] = row.merchant if row.free_from > now else None
+    return found
 
 
-async def _take(conn: AsyncConnection, invoice_id: InvoiceId, *, until: datetime, now: datetime) -> Address | None:
+async def mark_taken(conn: AsyncConnection, named: Iterable[Named]) -> None:
+    """Deposit addresses that requests named by hand are their invoices' as if they had been given to them."""
+    for one in sorted(named, key=lambda each: each.address):
+        later = case((_d.c.free_from < one.until, literal(one.until, _d.c.free_from.type)), else_=_d.c.free_from)
+        await conn.execute(
+            update(_d).where(_d.c.address == one.address).values(invoice_id=one.invoice_id, free_from=later)
+        )
+
+
+async def _take(conn: AsyncConnection, wanted: Sequence[Wanted], *, now: datetime) -> list[Address]:
+    """Of the pool, as many as there are free; for the first of those who want one."""
     query = (
         select(_d.c.address)
         .where(_d.c.source == Source.POOL.value, _d.c.retired_at.is_(None), _d.c.free_from <= now)
         .where(~_is_in_use(_d.c.address, now))
         .order_by(_d.c.free_from, _d.c.address)
-        .limit(1)
+        .limit(len(wanted))
         .with_for_update(skip_locked=True)
     )
-    row = (await conn.execute(query)).one_or_none()
-    if row is None:
-        return None
-    await conn.execute(update(_d).where(_d.c.address == row.address).values(invoice_id=invoice_id, free_from=until))
-    return Address(row.address)
+    free = [Address(row.address) for row in await conn.execute(query)]
+    if free:
+        await conn.execute(
+            _GIVING,
+            [
+                {"_address": address, "_invoice_id": each.invoice_id, "_until": each.until}
+                for address, each in zip(free, wanted, strict=False)
+            ],
+        )
+    return free
 
 
-async def _derive(
-    conn: AsyncConnection, key: DepositKey, invoice_id: InvoiceId, *, until: datetime, now: datetime, at: str
-) -> Address:
-    """The address at the next index that was not in use before. The counter's row is locked until the transaction
-    ends: who is rolled back gives the index back before anybody else counts on.
+_GIVING = (
+    update(_d)
+    .where(_d.c.address == bindparam("_address"))
+    .values(invoice_id=bindparam("_invoice_id"), free_from=bindparam("_until"))
+)
+
+
+async def _derive(conn: AsyncConnection, key: DepositKey, wanted: Sequence[Wanted], *, now: datetime) -> list[Address]:
+    """The addresses at the next indices that were not in use before. The counter's row is locked until the transaction
+    ends: who is rolled back gives the indices back before anybody else counts on.
     """
     counter = {"id": key.id, "path": key.path, "next_index": 0, "first_used_at": now}
     await insert_missing(conn, _k, [counter], key=["id", "path"])
     this = (_k.c.id == key.id) & (_k.c.path == key.path)
-    for _ in range(MAX_SKIPPED):
-        counted = update(_k).where(this).values(next_index=_k.c.next_index + 1).returning(_k.c.next_index)
-        index = (await conn.execute(counted)).scalar_one() - 1
-        if index >= INDEX_END:
+    given: dict[InvoiceId, Address] = {}
+    rest = list(wanted)
+    skipped = 0
+    while skipped < MAX_SKIPPED:
+        counted = update(_k).where(this).values(next_index=_k.c.next_index + len(rest)).returning(_k.c.next_index)
+        end = (await conn.execute(counted)).scalar_one()
+        if end > INDEX_END:
             raise Conflict(
-                at, "the extended public key has no index left; configure another path in [deposits] xpub_path"
+                rest[0].at,
+                "the extended public key has no index left; configure another path in [deposits] xpub_path",
             )
-        address = key.address(index)
-        if await _was_watched(conn, address):
-            continue
-        row = {
-            "address": address,
-            "source": Source.DERIVED.value,
-            "key_id": key.id,
-            "path": key.path,
-            "index": index,
-            "added_at": now,
-            "invoice_id": invoice_id,
-            "free_from": until,
-            "retired_at": None,
-        }
-        if await insert_one_if_absent(conn, _d, row, key=["address"]):
-            return address
+        derived = {key.address(index): index for index in range(end - len(rest), end)}
+        watched = await _watched(conn, derived)
+        fresh = [address for address in derived if address not in watched]
+        rows = [
+            {
+                "address": address,
+                "source": Source.DERIVED.value,
+                "key_id": key.id,
+                "path": key.path,
+                "index": derived[address],
+                "added_at": now,
+                "invoice_id": each.invoice_id,
+                "free_from": each.until,
+                "retired_at": None,
+            }
+            for address, each in zip(fresh, rest, strict=False)
+        ]
+        added = await insert_absent(conn, _d, rows, key=["address"], telling=["address"])
+        given |= {each.invoice_id: a for a, each in zip(fresh, rest, strict=False) if (a,) in added}
+        skipped += len(rest) - len(added)
+        rest = [each for each in rest if each.invoice_id not in given]
+        if not rest:
+            return [given[each.invoice_id] for each in wanted]
     raise Conflict(
-        at,
+        rest[0].at,
         f"{MAX_SKIPPED} addresses of the extended public key in a row were in use before; configure another path in "
         '[deposits] xpub_path, like "1"',
     )
 
 
-async def _was_watched(conn: AsyncConnection, address: Address) -> bool:
-    return (await conn.execute(select(_w.c.address).where(_w.c.address == address))).first() is not None
+async def _watched(conn: AsyncConnection, addresses: Iterable[Address]) -> set[Address]:
+    """Those of them that are, or were, watched."""
+    found: set[Address] = set()
+    for chunk in chunks(addresses):
+        query = select(_w.c.address).where(is_one_of(conn, _w.c.address, chunk))
+        found |= {Address(row.address) for row in await conn.execute(query)}
+    return found
 
 
 async def _nothing_to_give(conn: AsyncConnection, *, now: datetime, at: str) -> InvalidInput | Conflict:

@@ -80,8 +80,10 @@ class Database:
         return view
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
+    async def write(self, *, is_told: bool = True) -> AsyncIterator[AsyncConnection]:
         """One transaction: committed at the end of the block, rolled back if it raises. Not to be nested.
+
+        `is_told` false: the caller tells of its events, with `tell`: they are those of several tasks.
 
         PostgreSQL: READ COMMITTED. SQLite: takes the one write lock at once, so what it reads stays true.
         """
@@ -93,6 +95,11 @@ class Database:
                     if self._guard is not None:
                         await self._guard(conn)
                     yield conn
+        if is_told:
+            self.tell(events)
+
+    def tell(self, events: Sequence[Event]) -> None:
+        """Of events that were committed, in the task whose they are."""
         if self._on_told is not None and events:
             self._on_told(events)
 

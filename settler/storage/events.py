@@ -27,7 +27,7 @@ async def append(conn: AsyncConnection, events: Sequence[Event]) -> None:
             "version": e.version,
             "merchant": e.merchant,
             "created_at": e.created_at,
-            "data": dict(e.data),
+            "data": e.data,
             "is_fanned_out": False,
         }
         for e in events

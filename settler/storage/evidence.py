@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, Text, cast, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chains.model import BlockHash, TransferIdentity
@@ -19,6 +19,11 @@ from settler.storage import schema, transfers
 from settler.storage.sql import chunks, upsert
 
 _t = schema.payment_evidence
+# Proofs are long, and what is against a payment is short and rare: only that is read. However {} is written otherwise,
+# it is read too, and says nothing.
+_SPEAKING_AGAINST = select(_t.c.transfer_id, _t.c.block_hash, _t.c.proof_failure, _t.c.flags).where(
+    _t.c.proof_failure.is_not(None) | (cast(_t.c.flags, Text) != "{}")
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +75,8 @@ async def add(conn: AsyncConnection, finalized: Sequence[TransferRecord], found:
             {
                 "transfer_id": t.id,
                 "block_hash": t.block_hash,
-                "sources": list(given.sources),
-                "proof": None if given.proof is None else dict(given.proof),
+                "sources": given.sources,
+                "proof": given.proof,
                 "proof_failure": given.failure,
                 "flags": {reason.value: why for reason, why in given.flags.items()},
                 "read_at": now,
@@ -113,12 +118,11 @@ async def flags(conn: AsyncConnection, final: Iterable[TransferRecord]) -> Flags
     places = {t.id: t.block_hash for t in final}
     found: dict[TransferId, Mapping[HoldReason, str]] = {}
     for chunk in chunks(places):
-        query = select(_t).where(_t.c.transfer_id.in_(chunk))
-        for row in await conn.execute(query):
-            given = _evidence(row)
-            unproven = {} if given.failure is None else {HoldReason.PROOF_FAILED: given.failure}
-            if places[row.transfer_id] == row.block_hash and (unproven or given.flags):
-                found[TransferId(row.transfer_id)] = {**given.flags, **unproven}
+        query = _SPEAKING_AGAINST.where(_t.c.transfer_id.in_(chunk))
+        for id_, block_hash, failure, flagged in await conn.execute(query):
+            unproven = {} if failure is None else {HoldReason.PROOF_FAILED: failure}
+            if places[id_] == block_hash and (unproven or flagged):
+                found[TransferId(id_)] = {**_flags(flagged), **unproven}
     return found
 
 
@@ -127,5 +131,9 @@ def _evidence(row: Row[Any]) -> PaymentEvidence:
         sources=tuple(row.sources),
         proof=row.proof,
         failure=row.proof_failure,
-        flags={HoldReason(reason): why for reason, why in row.flags.items()},
+        flags=_flags(row.flags),
     )
+
+
+def _flags(stored: Mapping[str, str]) -> dict[HoldReason, str]:
+    return {HoldReason(reason): why for reason, why in stored.items()}

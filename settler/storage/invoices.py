@@ -6,13 +6,14 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Row, bindparam, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, bindparam, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chains.model import Address, BaseUnits, BlockNumber, ChainId
-from settler.domain.ids import InvoiceId, SettlementId
+from chains.model import Address, ChainId
+from settler.domain.ids import InvoiceId
 from settler.domain.invoices import (
     Invoice,
     InvoiceException,
@@ -22,10 +23,13 @@ from settler.domain.invoices import (
     TransferStatus,
 )
 from settler.storage import schema
-from settler.storage.sql import chunks, insert_one_if_absent
+from settler.storage.bulk import insert, update
+from settler.storage.sql import chunks, insert_absent, is_one_of
 
 _i, _o, _a = schema.invoices, schema.invoice_options, schema.amount_reservations
 _c, _t = schema.chains, schema.transfers
+_STATUSES: dict[str, InvoiceStatus] = {s.value: s for s in InvoiceStatus}
+_MATCHES: dict[str, Match] = {m.value: m for m in Match}
 _DIGEST_CHARS = 16
 """64 bits: two states of one invoice do not meet in them."""
 
@@ -63,34 +67,59 @@ _LEFT_UNFINISHED = (
 _LEFT_UNFINISHED_ABOVE = _LEFT_UNFINISHED.where(_i.c.id > bindparam("after"))
 
 
-async def add(conn: AsyncConnection, invoice: Invoice) -> bool:
-    """Inserts a new invoice, not its options; `False`, and nothing is stored, where the merchant has the reference."""
-    return await insert_one_if_absent(conn, _i, _row(invoice), key=["merchant", "reference"])
+async def add(conn: AsyncConnection, new: Sequence[Invoice]) -> frozenset[InvoiceId]:
+    """Inserts new invoices, not their options; those that were. The others' merchants have their reference already."""
+    # in one order: two transactions with the same two references must not wait for each other
+    ordered = sorted(new, key=lambda i: (i.reference, i.merchant))
+    rows = [_row(i) for i in ordered]
+    added = await insert_absent(conn, _i, rows, key=["reference", "merchant"], telling=["id"])
+    return frozenset(InvoiceId(id_) for (id_,) in added)
 
 
-async def add_options(conn: AsyncConnection, id_: InvoiceId, options: Sequence[Option]) -> None:
-    await conn.execute(insert(_o), [_option_row(id_, o) for o in options])
+async def add_options(conn: AsyncConnection, of: Sequence[tuple[InvoiceId, Option]]) -> None:
+    await insert(conn, _o, [_option_row(id_, o) for id_, o in of])
 
 
-async def reserve_amount(conn: AsyncConnection, invoice: Invoice, option: Option) -> bool:
-    """Keeps the option's amount for the invoice until its monitoring ends; `False` where it is taken."""
-    row = {
-        "chain_id": option.chain_id,
-        "token": option.token_address,
-        "pay_to": option.pay_to,
-        "amount": option.amount_base,
-        "invoice_id": invoice.id,
-        "reserved_until": invoice.monitoring_until,
-    }
-    return await insert_one_if_absent(conn, _a, row, key=["chain_id", "token", "pay_to", "amount"])
+Way = tuple[Address, ChainId, Address]
+"""Where a unique amount is unique: recipient, chain, token."""
 
 
-async def reserved_amounts(conn: AsyncConnection, option: Option, top: int, *, now: datetime) -> set[int]:
-    """Amounts from the option's up to `top` that are taken on its address and token; ended reservations are let go."""
-    way = (_a.c.chain_id == option.chain_id) & (_a.c.token == option.token_address) & (_a.c.pay_to == option.pay_to)
-    await conn.execute(delete(_a).where(way, _a.c.reserved_until < now))
-    query = select(_a.c.amount).where(way, _a.c.amount.between(option.amount_base, top))
+def way_of(option: Option) -> Way:
+    return option.pay_to, option.chain_id, option.token_address
+
+
+async def reserve_amounts(conn: AsyncConnection, wanted: Sequence[tuple[Invoice, Option]]) -> set[tuple[Way, int]]:
+    """Keeps each option's amount for its invoice until its monitoring ends; those that were not taken."""
+    rows = [
+        {
+            "chain_id": option.chain_id,
+            "token": option.token_address,
+            "pay_to": option.pay_to,
+            "amount": option.amount_base,
+            "invoice_id": invoice.id,
+            "reserved_until": invoice.monitoring_until,
+        }
+        for invoice, option in sorted(wanted, key=lambda each: (way_of(each[1]), each[1].amount_base))
+    ]
+    key = ["pay_to", "chain_id", "token", "amount"]
+    kept = await insert_absent(conn, _a, rows, key=key, telling=key)
+    return {((Address(pay_to), ChainId(chain_id), Address(token)), amount) for pay_to, chain_id, token, amount in kept}
+
+
+async def let_go_of_ended(conn: AsyncConnection, way: Way, now: datetime) -> None:
+    """Gives up the ended reservations of one way."""
+    await conn.execute(delete(_a).where(_is_way(way), _a.c.reserved_until < now))
+
+
+async def reserved_amounts(conn: AsyncConnection, way: Way, *, first: int, last: int) -> set[int]:
+    """Amounts from `first` to `last` that are taken."""
+    query = select(_a.c.amount).where(_is_way(way), _a.c.amount.between(first, last))
     return {row.amount for row in await conn.execute(query)}
+
+
+def _is_way(way: Way) -> ColumnElement[bool]:
+    pay_to, chain_id, token = way
+    return (_a.c.chain_id == chain_id) & (_a.c.token == token) & (_a.c.pay_to == pay_to)
 
 
 async def free_amounts(conn: AsyncConnection, now: datetime, *, limit: int) -> int:
@@ -196,15 +225,18 @@ async def find(
 
 async def save(conn: AsyncConnection, invoices: Sequence[Invoice]) -> None:
     """Writes what may change of known invoices: status, exceptions, settlement, version."""
-    if not invoices:
-        return
-    statement = (
-        update(_i).where(_i.c.id == bindparam("_id")).values({name: bindparam(f"_{name}") for name in _CHANGING})
-    )
-    await conn.execute(
-        statement,
-        [{"_id": i.id} | {f"_{name}": value for name, value in _row(i).items() if name in _CHANGING} for i in invoices],
-    )
+    rows = [
+        {
+            "id": i.id,
+            "status": i.status.value,
+            "exceptions": _listed(i.exceptions),
+            "settled_at": i.settled_at,
+            "settlement_id": i.settlement_id,
+            "version": i.version,
+        }
+        for i in invoices
+    ]
+    await update(conn, _i, rows, key="id")
 
 
 async def due_for_expiry(conn: AsyncConnection, limit: int) -> list[InvoiceId]:
@@ -214,13 +246,11 @@ async def due_for_expiry(conn: AsyncConnection, limit: int) -> list[InvoiceId]:
     return [InvoiceId(row.id) for row in await conn.execute(_DUE_FOR_EXPIRY, {"limit": limit})]
 
 
-async def offered_by_others(conn: AsyncConnection, addresses: Iterable[Address], id_: InvoiceId) -> frozenset[Address]:
-    """Those of the addresses at which another invoice is, or was, to be paid as its own."""
+async def offered_before(conn: AsyncConnection, addresses: Iterable[Address]) -> frozenset[Address]:
+    """Those of the addresses at which an invoice is, or was, to be paid as its own."""
     found: set[Address] = set()
     for chunk in chunks(sorted(set(addresses))):
-        query = select(_o.c.pay_to).where(
-            _o.c.pay_to.in_(chunk), _o.c.match == Match.ADDRESS.value, _o.c.invoice_id != id_
-        )
+        query = select(_o.c.pay_to).where(is_one_of(conn, _o.c.pay_to, chunk), _o.c.match == Match.ADDRESS.value)
         found |= {Address(row.pay_to) for row in await conn.execute(query.distinct())}
     return frozenset(found)
 
@@ -258,16 +288,13 @@ async def count_by_status(conn: AsyncConnection, *, merchant: str | None = None)
     return counts
 
 
-_CHANGING = ("status", "exceptions", "settled_at", "settlement_id", "version")
-
-
 def _row(i: Invoice) -> dict[str, Any]:
     return {
         "id": i.id,
         "merchant": i.merchant,
         "reference": i.reference,
         "status": i.status.value,
-        "exceptions": " ".join(["", *sorted(e.value for e in i.exceptions), ""]),
+        "exceptions": _listed(i.exceptions),
         "currency": i.currency,
         "amount": i.amount,
         "scale": i.scale,
@@ -280,6 +307,10 @@ def _row(i: Invoice) -> dict[str, Any]:
         "version": i.version,
         "pay_token": i.pay_token,
     }
+
+
+def _listed(exceptions: Iterable[InvoiceException]) -> str:
+    return " ".join(["", *sorted(e.value for e in exceptions), ""])
 
 
 def _option_row(invoice_id: InvoiceId, o: Option) -> dict[str, Any]:
@@ -310,42 +341,55 @@ async def _with_options(conn: AsyncConnection, rows: Sequence[Row[Any]]) -> list
     return [_invoice(row, tuple(options[row.id])) for row in rows]
 
 
-def _option(row: Row[Any]) -> Option:
-    values = row._mapping
+def _option(row: Sequence[Any]) -> Option:
+    # by position, as the table has its columns: each by name would cost more than all together
+    (
+        _, index, chain, chain_id, token, token_address, decimals, pay_to, match, amount_base, tail_base, from_block,
+        reference, payer,
+    ) = row  # fmt: skip
     return Option(
-        index=values["index"],
-        chain=row.chain,
-        chain_id=ChainId(row.chain_id),
-        token=row.token,
-        token_address=Address(row.token_address),
-        decimals=row.decimals,
-        pay_to=Address(row.pay_to),
-        match=Match(row.match),
-        amount_base=BaseUnits(row.amount_base),
-        tail_base=BaseUnits(row.tail_base),
-        from_block=None if row.from_block is None else BlockNumber(row.from_block),
-        reference=row.reference,
-        payer=None if row.payer is None else Address(row.payer),
+        index=index,
+        chain=chain,
+        chain_id=chain_id,
+        token=token,
+        token_address=token_address,
+        decimals=decimals,
+        pay_to=pay_to,
+        match=_MATCHES[match],
+        amount_base=amount_base,
+        tail_base=tail_base,
+        from_block=from_block,
+        reference=reference,
+        payer=payer,
     )
 
 
-def _invoice(row: Row[Any], options: tuple[Option, ...]) -> Invoice:
+def _invoice(row: Sequence[Any], options: tuple[Option, ...]) -> Invoice:
+    (
+        id_, merchant, reference, status, exceptions, currency, amount, scale, created_at, expires_at, monitoring_until,
+        settled_at, settlement_id, metadata, version, pay_token,
+    ) = row  # fmt: skip
     return Invoice(
-        id=InvoiceId(row.id),
-        merchant=row.merchant,
-        reference=row.reference,
-        status=InvoiceStatus(row.status),
-        exceptions=frozenset(InvoiceException(e) for e in row.exceptions.split()),
-        currency=row.currency,
-        amount=row.amount,
-        scale=row.scale,
+        id=id_,
+        merchant=merchant,
+        reference=reference,
+        status=_STATUSES[status],
+        exceptions=_exceptions(exceptions),
+        currency=currency,
+        amount=amount,
+        scale=scale,
         options=options,
-        created_at=row.created_at,
-        expires_at=row.expires_at,
-        monitoring_until=row.monitoring_until,
-        settled_at=row.settled_at,
-        settlement_id=None if row.settlement_id is None else SettlementId(row.settlement_id),
-        metadata=row._mapping["metadata"],
-        version=row.version,
-        pay_token=row.pay_token,
+        created_at=created_at,
+        expires_at=expires_at,
+        monitoring_until=monitoring_until,
+        settled_at=settled_at,
+        settlement_id=settlement_id,
+        metadata=metadata,
+        version=version,
+        pay_token=pay_token,
     )
+
+
+@cache
+def _exceptions(listed: str) -> frozenset[InvoiceException]:
+    return frozenset(InvoiceException(e) for e in listed.split())

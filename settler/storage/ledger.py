@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, insert, select
+from sqlalchemy import Row, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chains.model import Address, BaseUnits, ChainId
 from settler.domain.ids import InvoiceId, SettlementId, TransferId, derived_id
 from settler.domain.ledger import Account, EntryKind, Line, Side, imbalance
 from settler.storage import schema
+from settler.storage.bulk import insert
 
 _e, _l = schema.ledger_entries, schema.ledger_lines
 
@@ -28,15 +29,17 @@ async def post(
     for kind, ref, lines in entries:
         assert not imbalance(lines), f"{kind} {ref} does not sum to zero"
     ids = [derived_id("led", now, kind.value, ref) for kind, ref, _ in entries]
-    await conn.execute(
-        insert(_e),
+    await insert(
+        conn,
+        _e,
         [
             {"id": id_, "kind": kind.value, "ref": ref, "posted_at": now}
             for id_, (kind, ref, _) in zip(ids, entries, strict=True)
         ],
     )
-    await conn.execute(
-        insert(_l),
+    await insert(
+        conn,
+        _l,
         [
             {
                 "entry_id": id_,

@@ -109,8 +109,12 @@ watched_addresses = Table(
     Column("retired_at", UtcDateTime),
     # an invoice expects an on-chain reference there: what is paid to it is read with the logs of its transaction
     Column("has_references", Boolean, nullable=False),
+    # numbered by trigger: by the transaction that wrote the row last (PostgreSQL), or in order of writing (SQLite)
+    Column("changed", BigInteger, nullable=False, server_default=text("0")),
     # on every chain at once: the same address pays on each, and money on the wrong one must be found
     PrimaryKeyConstraint("address"),
+    # what changed since is read again and again (`settler.storage.watched`)
+    Index("ix_watched_addresses_changed", "changed"),
 )
 
 invoices = Table(

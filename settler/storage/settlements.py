@@ -11,17 +11,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from chains.model import Address, BaseUnits, BlockHash, BlockNumber, ChainId, TxHash
 from settler.domain.ids import InvoiceId, ReversalId, SettlementId, TransferId
 from settler.domain.records import Reversal, Settlement, SettlementLine
-from settler.storage import schema
+from settler.storage import bulk, schema
 from settler.storage.sql import chunks
 
 _s, _l, _r = schema.settlements, schema.settlement_lines, schema.reversals
 
 
 async def add(conn: AsyncConnection, settlements: Sequence[Settlement]) -> None:
-    if not settlements:
-        return
-    await conn.execute(
-        insert(_s),
+    await bulk.insert(
+        conn,
+        _s,
         [
             {
                 "id": s.id,
@@ -45,8 +44,7 @@ async def add(conn: AsyncConnection, settlements: Sequence[Settlement]) -> None:
         for s in settlements
         for index, line in enumerate(s.lines)
     ]
-    if lines:  # an operator may mark what nothing was paid on
-        await conn.execute(insert(_l), lines)
+    await bulk.insert(conn, _l, lines)
 
 
 async def reverse(conn: AsyncConnection, settlement_id: SettlementId, reversal: Reversal) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cache
 from typing import Any, TypeVar
 
-from sqlalchemy import Insert, Table
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import ColumnClause, ColumnElement, FromClause, Table, and_, any_, column, func, literal
+from sqlalchemy import values as rows_of
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+from settler.storage.bulk import insert, insert_absent, insert_missing, upsert
+
+__all__ = ["chunks", "insert", "insert_absent", "insert_missing", "insert_one_if_absent", "upsert"]
 
 T = TypeVar("T")
 
@@ -28,54 +32,37 @@ def chunks(values: Iterable[T], size: int = CHUNK) -> Iterator[list[T]]:
         yield chunk
 
 
-def _insert(dialect: str, table: Table) -> Any:
-    return (postgresql if dialect == "postgresql" else sqlite).insert(table)
+def is_one_of(conn: AsyncConnection, which: ColumnElement[T], values: Sequence[T]) -> ColumnElement[bool]:
+    """Whether a column is one of the values, on PostgreSQL as one array: a list is a parameter a value, and a text of
+    its own for each length, which drivers take apart anew; that costs more than the look-up.
+    """
+    if conn.dialect.name == "postgresql":
+        array: ColumnElement[Any] = literal(values, ARRAY(which.type))
+        return which == any_(array)
+    return which.in_(values)
 
 
-# Built once each: there are as many as there are places that call for them.
-
-
-@cache
-def _inserting_missing(dialect: str, table: Table, key: tuple[str, ...]) -> Insert:
-    statement: Insert = _insert(dialect, table).on_conflict_do_nothing(index_elements=key)
-    return statement
-
-
-@cache
-def _upserting(dialect: str, table: Table, key: tuple[str, ...], replaced: tuple[str, ...]) -> Insert:
-    statement = _insert(dialect, table)
-    new = {name: statement.excluded[name] for name in replaced}
-    upserting: Insert = statement.on_conflict_do_update(index_elements=key, set_=new)
-    return upserting
-
-
-async def insert_missing(
-    conn: AsyncConnection, table: Table, rows: Sequence[Mapping[str, Any]], *, key: Sequence[str]
-) -> None:
-    """Inserts the rows whose `key` columns are not there yet; other constraints still raise."""
-    if rows:
-        await conn.execute(_inserting_missing(conn.dialect.name, table, tuple(key)), list(rows))
-
-
-async def upsert(
-    conn: AsyncConnection,
-    table: Table,
-    rows: Sequence[Mapping[str, Any]],
-    *,
-    key: Sequence[str],
-    keeping: Sequence[str] = (),
-) -> None:
-    """Inserts rows, or replaces all but the `key` and `keeping` columns of those that are there."""
-    if not rows:
-        return
-    replaced = tuple(name for name in rows[0] if name not in (*key, *keeping))
-    await conn.execute(_upserting(conn.dialect.name, table, tuple(key), replaced), list(rows))
+def given_all(
+    conn: AsyncConnection, which: Sequence[ColumnElement[Any]], values: Sequence[tuple[Any, ...]]
+) -> tuple[FromClause, ColumnElement[bool]]:
+    """Different values for several columns together, to be joined with their table from the left, and the condition.
+    The columns are to be the first of an index, in any order: there is a look-up for each of the values. Asked whether
+    they are IN a list, SQLite reads the whole table instead once the list is long.
+    """
+    names: list[ColumnClause[Any]] = [column(f"given_{at}", each.type) for at, each in enumerate(which)]
+    given: FromClause
+    if conn.dialect.name == "postgresql":
+        arrays = [
+            literal(list(some), ARRAY(each.type)) for each, some in zip(which, zip(*values, strict=True), strict=True)
+        ]
+        given = func.unnest(*arrays).table_valued(*names).render_derived()
+    else:
+        given = rows_of(*names, name="rows").data(list(values)).cte("given")
+    return given, and_(*(each == of for each, of in zip(which, given.c, strict=True)))
 
 
 async def insert_one_if_absent(
     conn: AsyncConnection, table: Table, row: Mapping[str, Any], *, key: Sequence[str]
 ) -> bool:
     """Whether the row was inserted; `False` where its `key` is taken."""
-    statement = _inserting_missing(conn.dialect.name, table, tuple(key)).values(dict(row))
-    inserted = await conn.execute(statement.returning(table.c[key[0]]))
-    return inserted.first() is not None
+    return bool(await insert_absent(conn, table, [row], key=key, telling=key[:1]))

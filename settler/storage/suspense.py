@@ -25,12 +25,13 @@ from settler.domain.invoices import (
     UnmatchedReason,
 )
 from settler.storage import invoices, schema, transfers
+from settler.storage.sums import added_up, total_of
 
 _t, _i, _o = schema.transfers, schema.invoices, schema.invoice_options
 
 SUMMED_MAX = 5_000
-"""Rows whose amounts are added up, newest first: SQLite cannot add them, and a page is not to wait for a flood of
-dust.
+"""Rows whose amounts are added up, newest first: neither a page nor the gauges of every worker are to wait for a flood
+of dust.
 """
 
 
@@ -77,10 +78,15 @@ async def waiting(conn: AsyncConnection) -> list[Waiting]:
     counts = {
         (row.chain_id, row.token, row.decimals): int(row._mapping["count"]) for row in await conn.execute(counted)
     }
+    newest = _in_queue(select(_t.c.chain_id, _t.c.token, _t.c.decimals, _t.c.amount))
+    newest_of = newest.order_by(_t.c.id.desc()).limit(SUMMED_MAX).subquery().c
+    parts = added_up(newest_of.amount, conn.dialect.name)
+    added = select(newest_of.chain_id, newest_of.token, newest_of.decimals, *parts).group_by(
+        newest_of.chain_id, newest_of.token, newest_of.decimals
+    )
     amounts = dict.fromkeys(counts, 0)
-    added = _in_queue(select(_t.c.chain_id, _t.c.token, _t.c.decimals, _t.c.amount))
-    for row in await conn.execute(added.order_by(_t.c.id.desc()).limit(SUMMED_MAX)):
-        amounts[row.chain_id, row.token, row.decimals] += row.amount
+    for chain_id, token, decimals, *sums in await conn.execute(added):
+        amounts[chain_id, token, decimals] = total_of(sums)
     is_at_least = sum(counts.values()) > SUMMED_MAX
     return [
         Waiting(

@@ -7,12 +7,11 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, bindparam, exists, func, insert, select, update
+from sqlalchemy import bindparam, exists, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chains.model import (
     Address,
-    BaseUnits,
     BlockHash,
     BlockNumber,
     BlockSpan,
@@ -23,9 +22,13 @@ from chains.model import (
 from settler.domain.ids import InvoiceId, TransferId
 from settler.domain.invoices import Allocation, InvoiceStatus, TransferRecord, TransferStatus, UnmatchedReason
 from settler.storage import schema
+from settler.storage.bulk import insert, update
 from settler.storage.sql import chunks
 
 _t, _i = schema.transfers, schema.invoices
+_STATUSES: dict[str, TransferStatus] = {s.value: s for s in TransferStatus}
+_ALLOCATIONS: dict[str, Allocation] = {a.value: a for a in Allocation}
+_REASONS: dict[str | None, UnmatchedReason | None] = {None: None, **{r.value: r for r in UnmatchedReason}}
 _OF_CHAIN = _t.c.chain_id == bindparam("chain")
 _WITHIN = _t.c.block_number.between(bindparam("first"), bindparam("last"))
 
@@ -206,21 +209,12 @@ async def add(conn: AsyncConnection, records: Sequence[TransferRecord]) -> None:
     """Inserts new transfers; an identity that is there already raises: the caller looks first, under the chain's
     lock.
     """
-    if records:
-        await conn.execute(insert(_t), [_row(r) for r in records])
+    await insert(conn, _t, [_row(r) for r in records])
 
 
 async def save(conn: AsyncConnection, records: Sequence[TransferRecord]) -> None:
     """Writes what may change of known transfers: place, status, allocation."""
-    if not records:
-        return
-    statement = (
-        update(_t).where(_t.c.id == bindparam("_id")).values({name: bindparam(f"_{name}") for name in _CHANGING})
-    )
-    await conn.execute(
-        statement,
-        [{"_id": r.id} | {f"_{name}": value for name, value in _row(r).items() if name in _CHANGING} for r in records],
-    )
+    await update(conn, _t, [{"id": r.id, **_place(r)} for r in records], key="id")
 
 
 async def oldest_unsettled(conn: AsyncConnection) -> dict[ChainId, datetime]:
@@ -257,12 +251,6 @@ async def unmatched_counts(conn: AsyncConnection) -> list[tuple[ChainId, Address
     ]
 
 
-_CHANGING = (
-    "status", "block_number", "block_hash", "block_time", "log_index", "allocation", "reason", "invoice_id", "evidence",
-    "final_at", "version",
-)  # fmt: skip
-
-
 def _row(r: TransferRecord) -> dict[str, Any]:
     i = r.identity
     return {
@@ -275,6 +263,14 @@ def _row(r: TransferRecord) -> dict[str, Any]:
         "amount": i.amount,
         "ordinal": i.ordinal,
         "decimals": r.decimals,
+        "recorded_at": r.recorded_at,
+        **_place(r),
+    }
+
+
+def _place(r: TransferRecord) -> dict[str, Any]:
+    """What may change: where it stands, and whose it is."""
+    return {
         "status": r.status.value,
         "block_number": r.block_number,
         "block_hash": r.block_hash,
@@ -283,36 +279,40 @@ def _row(r: TransferRecord) -> dict[str, Any]:
         "allocation": r.allocation.value,
         "reason": None if r.reason is None else r.reason.value,
         "invoice_id": r.invoice_id,
-        "evidence": dict(r.evidence),
-        "recorded_at": r.recorded_at,
+        "evidence": r.evidence,
         "final_at": r.final_at,
         "version": r.version,
     }
 
 
-def _record(row: Row[Any]) -> TransferRecord:
+def _record(row: Sequence[Any]) -> TransferRecord:
+    # by position, as the table has its columns: each by name would cost more than all together
+    (
+        id_, chain_id, tx_hash, token, sender, recipient, amount, ordinal, decimals, status, block_number, block_hash,
+        block_time, log_index, allocation, reason, invoice_id, evidence, recorded_at, final_at, version,
+    ) = row  # fmt: skip
     return TransferRecord(
-        id=TransferId(row.id),
+        id=id_,
         identity=TransferIdentity(
-            chain_id=ChainId(row.chain_id),
-            tx_hash=TxHash(row.tx_hash),
-            token=Address(row.token),
-            sender=Address(row.sender),
-            recipient=Address(row.recipient),
-            amount=BaseUnits(row.amount),
-            ordinal=row.ordinal,
+            chain_id=chain_id,
+            tx_hash=tx_hash,
+            token=token,
+            sender=sender,
+            recipient=recipient,
+            amount=amount,
+            ordinal=ordinal,
         ),
-        decimals=row.decimals,
-        status=TransferStatus(row.status),
-        block_number=BlockNumber(row.block_number),
-        block_hash=BlockHash(row.block_hash),
-        block_time=row.block_time,
-        log_index=row.log_index,
-        allocation=Allocation(row.allocation),
-        reason=None if row.reason is None else UnmatchedReason(row.reason),
-        invoice_id=None if row.invoice_id is None else InvoiceId(row.invoice_id),
-        evidence=row.evidence,
-        recorded_at=row.recorded_at,
-        final_at=row.final_at,
-        version=row.version,
+        decimals=decimals,
+        status=_STATUSES[status],
+        block_number=block_number,
+        block_hash=block_hash,
+        block_time=block_time,
+        log_index=log_index,
+        allocation=_ALLOCATIONS[allocation],
+        reason=_REASONS[reason],
+        invoice_id=invoice_id,
+        evidence=evidence,
+        recorded_at=recorded_at,
+        final_at=final_at,
+        version=version,
     )

@@ -6,11 +6,12 @@
     # Sequence64      BIGINT            INTEGER                    (the only type that counts by itself there)
 
 The SQLite forms have a fixed width, so that `<`, `=`, ORDER BY and a primary key mean the same
-there. Adding up is not among it: sums of amounts are made in Python.
+there. Adding up is not among it: see `settler.storage.sums`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -40,11 +41,10 @@ class Uint256(TypeDecorator[int]):
     def process_bind_param(self, value: int | None, dialect: Dialect) -> Any:
         if value is None:
             return None
-        checked = _uint256(value)
-        return f"{checked:0{UINT256_DIGITS}d}" if dialect.name == "sqlite" else Decimal(checked)
+        return uint256_text(value, is_padded=True) if dialect.name == "sqlite" else Decimal(_uint256(value))
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> int | None:
-        return None if value is None else int(value)
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], int | None]:
+        return _read_uint256  # what SQLAlchemy would make of it, less two calls a value
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -61,17 +61,37 @@ class UtcDateTime(TypeDecorator[datetime]):
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
         if value is None:
             return None
-        utc = _utc(value)
-        return _utc_text(utc) if dialect.name == "sqlite" else utc
+        return utc_text(value) if dialect.name == "sqlite" else _utc(value)
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        return datetime.fromisoformat(value) if isinstance(value, str) else value.astimezone(UTC)
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], datetime | None]:
+        return _read_text_of_time if dialect.name == "sqlite" else _read_time
 
 
 Sequence64 = BigInteger().with_variant(Integer(), "sqlite")
 """A key the database counts up. Its table says `sqlite_autoincrement=True`, or a number may come twice."""
+
+
+def uint256_text(value: object, *, is_padded: bool) -> str:
+    """The digits of an amount, all 78 of them or no more than it has. Raises as `Uint256`."""
+    checked = _uint256(value)
+    return f"{checked:0{UINT256_DIGITS}d}" if is_padded else str(checked)
+
+
+def utc_text(value: object) -> str:
+    """A point in time as SQLite keeps it, and PostgreSQL reads it. Raises as `UtcDateTime`."""
+    return _utc(value).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+def _read_uint256(value: Any) -> int | None:
+    return None if value is None else int(value)
+
+
+def _read_text_of_time(value: str | None) -> datetime | None:
+    return None if value is None else datetime.fromisoformat(value)
+
+
+def _read_time(value: datetime | None) -> datetime | None:
+    return None if value is None else value.astimezone(UTC)
 
 
 def _uint256(value: object) -> int:
@@ -88,7 +108,3 @@ def _utc(value: object) -> datetime:
     if value.utcoffset() is None:
         raise ValueError(f"a time is aware, not naive: {value!r}")
     return value.astimezone(UTC)
-
-
-def _utc_text(utc: datetime) -> str:
-    return utc.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"

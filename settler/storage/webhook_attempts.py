@@ -9,32 +9,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from settler.domain.delivery import DeliveryId, LoggedAttempt
 from settler.storage import schema
+from settler.storage.sql import insert
 
 _a = schema.webhook_attempts
-_LOG = insert(_a)
 
 
 async def log_attempts(conn: AsyncConnection, attempts: Sequence[LoggedAttempt]) -> None:
     """Appends what was attempted, in order; in the transaction that records what came of it."""
-    if attempts:
-        await conn.execute(
-            _LOG,
-            [
-                {
-                    "delivery_id": attempt.delivery_id,
-                    "at": attempt.at,
-                    "duration_ms": attempt.duration_ms,
-                    "status_code": attempt.status_code,
-                    "error": attempt.error,
-                }
-                for attempt in attempts
-            ],
-        )
+    await insert(
+        conn,
+        _a,
+        [
+            {
+                "delivery_id": attempt.delivery_id,
+                "at": attempt.at,
+                "duration_ms": attempt.duration_ms,
+                "status_code": attempt.status_code,
+                "error": attempt.error,
+            }
+            for attempt in attempts
+        ],
+    )
 
 
 async def attempts_of(conn: AsyncConnection, id_: DeliveryId, *, limit: int) -> list[LoggedAttempt]:

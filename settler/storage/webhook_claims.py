@@ -76,6 +76,11 @@ _DELIVERED = (
         delivered_at=bindparam("now"),
     )
 )
+_RELEASE = (
+    update(_d)
+    .where(_d.c.id == bindparam("id_"), _IS_PENDING, _d.c.claimed_until == bindparam("until"))
+    .values(claimed_until=None)
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,11 +104,12 @@ async def claim_due(
     limit: int,
     lease_s: float,
     taken: Mapping[EndpointId, int] | None = None,
+    ahead: Mapping[EndpointId, int] | None = None,
     only: Collection[EndpointId] | None = None,
     after: str = "",
 ) -> list[Claim]:
     """Claims due deliveries until `now + lease_s`: at most `limit`, and of one endpoint `per_endpoint` less
-    what is `taken`.
+    what is `taken`. `ahead`: so many more of one endpoint.
 
     Endpoints take turns by id, beginning above `after`: pass the last endpoint served, and none waits for
     another's backlog. Within an endpoint the longest due comes first. `only`: at these endpoints; `None`: at
@@ -111,14 +117,15 @@ async def claim_due(
     """
     if limit <= 0 or (only is not None and not only):
         return []
-    taken = taken or {}
-    full = [id_ for id_, count in taken.items() if count >= per_endpoint]
+    taken, ahead = taken or {}, ahead or {}
+    full = [id_ for id_, count in taken.items() if count >= per_endpoint + ahead.get(id_, 0)]
     endpoints = await _endpoints_with_due(conn, now, full=full, only=only, limit=limit, after=after)
     claims: list[Claim] = []
     lease_until = now + timedelta(seconds=lease_s)
     share = max(1, limit // max(1, len(endpoints)))
     for endpoint in endpoints:
-        room = min(per_endpoint - taken.get(endpoint.id, 0), share, limit - len(claims))
+        room = per_endpoint + ahead.get(endpoint.id, 0) - taken.get(endpoint.id, 0)
+        room = min(room, share, limit - len(claims))
         if room > 0:
             claims += await _due_of(conn, endpoint, now, room=room, lease_until=lease_until)
     # Nobody comes between: on PostgreSQL the rows are locked, on SQLite all is.
@@ -129,8 +136,19 @@ async def claim_due(
 
 async def record_delivered(conn: AsyncConnection, claim: Claim, now: datetime, *, status_code: int) -> None:
     """A success is a success, also when the lease was lost to another worker meanwhile."""
-    done = {"id_": claim.id, "attempts_": claim.attempts + 1, "now": now, "status_code": status_code}
-    await conn.execute(_DELIVERED, done)
+    await record_all_delivered(conn, [(claim, now, status_code)])
+
+
+async def record_all_delivered(conn: AsyncConnection, delivered: Sequence[tuple[Claim, datetime, int]]) -> None:
+    """As `record_delivered`, of many: claims, when each was answered, and with what status."""
+    if delivered:
+        await conn.execute(
+            _DELIVERED,
+            [
+                {"id_": claim.id, "attempts_": claim.attempts + 1, "now": at, "status_code": status_code}
+                for claim, at, status_code in delivered
+            ],
+        )
 
 
 async def record_retry(
@@ -175,9 +193,13 @@ async def record_dead(
 
 
 async def release(conn: AsyncConnection, claims: Sequence[Claim]) -> None:
-    """Gives back claims that were not sent: due at once, for anybody."""
-    for claim in claims:
-        await conn.execute(update(_d).where(_is_still(claim)).values(claimed_until=None))
+    """Gives back claims that were not sent: due at once, for anybody. Without effect on those that are not ours any
+    more.
+    """
+    if claims:
+        # in the order of ids, as whoever else changes several of them does
+        held = sorted((claim.id, claim.lease_until) for claim in claims)
+        await conn.execute(_RELEASE, [{"id_": id_, "until": until} for id_, until in held])
 
 
 def _is_still(claim: Claim) -> ColumnElement[bool]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import hmac
 import json
 from collections.abc import Mapping, Sequence
@@ -75,4 +74,4 @@ def headers(message_id: str, at: datetime, body: bytes, secrets: Sequence[str]) 
 def signature(message_id: str, timestamp: str, body: bytes, secret: str) -> str:
     """`v1,` and base64 of HMAC-SHA256 over `id.timestamp.body`."""
     signed = b".".join((message_id.encode("ascii"), timestamp.encode("ascii"), body))
-    return "v1," + base64.b64encode(hmac.new(key_of(secret), signed, hashlib.sha256).digest()).decode("ascii")
+    return "v1," + base64.b64encode(hmac.digest(key_of(secret), signed, "sha256")).decode("ascii")

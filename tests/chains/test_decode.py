@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Set
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chains.address_set import address_set
 from chains.decode import Asked, transfers
 from chains.errors import NodeInconsistent
 from chains.hex import read_bytes, read_quantity, to_quantity
@@ -21,7 +23,7 @@ from tests.chains.scripted_node import SHOP, STRANGER, TOKEN, log
 SPAN = BlockSpan(first=BlockNumber(1), last=BlockNumber(50))
 
 
-def asked(recipients: frozenset[Address] | None, *, is_filtered: bool = False) -> Asked:
+def asked(recipients: Set[Address] | None, *, is_filtered: bool = False) -> Asked:
     query = LogQuery(tokens=frozenset([Address(TOKEN)]), recipients=recipients)
     return Asked(chain_id=ChainId(1), span=SPAN, query=query, is_filtered=is_filtered)
 
@@ -110,3 +112,69 @@ def test_read_bytes__any_text__is_exact_or_inconsistent(text: str, size: int) ->
 @given(st.integers(0, 2**64 - 1))
 def test_quantity__round_trip(number: int) -> None:
     assert read_quantity(to_quantity(number), "field") == number
+
+
+# -- who is paid -------------------------------------------------------------------------------------------------------
+
+SHOP_ALONE = frozenset([Address(SHOP)])
+
+
+def with_recipient(topic: str) -> list[dict[str, Any]]:
+    made = log(7, 0, to=SHOP)
+    made["topics"][2] = topic
+    return [made]
+
+
+@pytest.mark.parametrize("of_many", [False, True])
+def test_transfers__spelled_in_upper_case__are_found(of_many: bool) -> None:
+    others = (Address(number.to_bytes(20)) for number in range(10_000))
+    recipients = address_set([Address(SHOP), *others]) if of_many else SHOP_ALONE
+    made = log(7, 0, to=SHOP)
+    made["address"] = "0x" + made["address"][2:].upper()
+    made["topics"] = ["0x" + topic[2:].upper() for topic in made["topics"]]
+    (found,) = decoded([made, log(7, 1, to=STRANGER)], asked(recipients))
+    assert found.identity.recipient == SHOP
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        "0x" + "00" * 11 + "01" + SHOP.hex(),  # a word that ends like the address, and is none
+        "0x" + "00" * 12 + "zz" * 20,
+        "0x" + "00" * 12 + STRANGER.hex(),
+        "",
+    ],
+)
+def test_transfers__to_nobody_that_was_asked_for__are_passed_over_or_were_not_asked_for(topic: str) -> None:
+    assert decoded(with_recipient(topic), asked(SHOP_ALONE)) == ()
+    with pytest.raises(NodeInconsistent, match="another recipient"):
+        decoded(with_recipient(topic), asked(SHOP_ALONE, is_filtered=True))
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        "0X" + "00" * 12 + SHOP.hex(),
+        "00" * 13 + SHOP.hex(),
+        "0x" + "00" * 12 + SHOP.hex()[:20] + " " + SHOP.hex()[20:],  # `fromhex` passes over blanks
+    ],
+)
+def test_transfers__to_us_in_a_spelling_that_is_none__are_inconsistent(topic: str) -> None:
+    """Passed over it would be a payment that nobody sees."""
+    with pytest.raises(NodeInconsistent, match="log topic 2"):
+        decoded(with_recipient(topic), asked(SHOP_ALONE))
+
+
+@pytest.mark.parametrize("height", ["", "7", "0x", "0x33"])
+def test_transfers__to_nobody_at_a_height_that_was_not_asked__are_inconsistent(height: str) -> None:
+    made = log(7, 0, to=STRANGER)
+    made["blockNumber"] = height
+    with pytest.raises(NodeInconsistent):
+        decoded([made], asked(SHOP_ALONE))
+
+
+def test_topics__of_any_number__are_those_that_came() -> None:
+    for count in range(5):
+        topics = [f"0x{number:064x}" for number in range(count)]
+        (read,) = LOGS.decode(msgspec.json.encode([log(7, 0) | {"topics": topics}]))
+        assert [*read.topics] == topics

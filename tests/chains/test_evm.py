@@ -16,8 +16,9 @@ from chains.errors import (
     RangeTooWide,
     Transient,
 )
-from chains.evm import FILTER_RECIPIENTS_MAX, EvmReader
+from chains.evm import EvmReader
 from chains.model import Address, BlockNumber, BlockSpan, LogQuery, Tag
+from chains.planning import FILTER_RECIPIENTS_MAX, Learned
 from tests.chains.conftest import Observed
 from tests.chains.scripted_node import (
     ALICE,
@@ -232,6 +233,67 @@ async def test_read_span__filter_too_long_for_the_provider__is_matched_here_from
         assert len(node.calls("eth_getLogs")) == asked
     await reader.read_span(SPAN, to_many(20))
     assert len(node.calls("eth_getLogs")[-1][0]["topics"]) == 3
+
+
+def _of_the_filter(logs: list[dict[str, Any]]) -> Any:
+    """As a node answers: what is to the recipients of the filter, or all."""
+
+    def answer(params: list[Any]) -> object:
+        wanted = params[0]["topics"][2] if len(params[0]["topics"]) > 1 else None
+        return [each for each in logs if wanted is None or each["topics"][2] in wanted]
+
+    return answer
+
+
+async def test_read_span__filtered_split_or_not__is_the_same(node: ScriptedNode, reader: EvmReader) -> None:
+    """Three ways to ask, one reading: also where equal logs of one transaction are counted."""
+    query = to_many(5)
+    assert query.recipients is not None
+    one, *_, other = sorted(query.recipients)
+    logs = [log(12, 3), log(6, 5, to=other), log(6, 2, to=one), log(6, 4), log(6, 3), log(7, to=STRANGER)]
+    node.methods["eth_getLogs"] = _of_the_filter(logs)
+    reads = []
+    for learned, calls in (
+        (Learned(), [5]),
+        (Learned(recipients_max=2, blocks=1.0, logs=1e6), [2, 2, 1]),
+        (Learned(recipients_max=0), [0]),
+    ):
+        reader._learned = learned
+        node.bodies.clear()
+        reads.append(await reader.read_span(SPAN, query, anchor=BlockNumber(4)))
+        asked = [params[0]["topics"] for params in node.calls("eth_getLogs")]
+        assert [len(topics[2]) if len(topics) > 1 else 0 for topics in asked] == calls
+        assert len(node.bodies[0]) == 2 + len(calls), "headers and logs are one batch"
+    assert [each.log_count for each in reads] == [5, 5, 6]
+    assert reads[0].transfers == reads[1].transfers == reads[2].transfers
+    assert reads[0].blocks == reads[1].blocks == reads[2].blocks
+    assert len(reads[0].transfers) == 5
+
+
+async def test_read_span__answered_in_two_filters__came_twice(node: ScriptedNode, reader: EvmReader) -> None:
+    node.methods["eth_getLogs"] = [log(6)]
+    reader._learned = Learned(recipients_max=2, blocks=1.0, logs=1e6)
+    with pytest.raises(NodeInconsistent, match="twice"):
+        await reader.read_span(SPAN, to_many(5))
+
+
+async def test_read_span__many_recipients_on_a_quiet_chain__are_matched_here_and_filtered_again_when_it_is_busy(
+    node: ScriptedNode, reader: EvmReader
+) -> None:
+    """The provider's own answers show which costs less."""
+    logs: list[dict[str, Any]] = []
+    node.methods["eth_getLogs"] = _of_the_filter(logs)
+    many = to_many(FILTER_RECIPIENTS_MAX)
+    head = BlockSpan(first=BlockNumber(12), last=BlockNumber(12))
+    for _ in range(20):
+        await reader.read_span(head, many)
+    assert {len(params[0]["topics"]) for params in node.calls("eth_getLogs")} == {1}
+    logs += [log(12, index, tx=f"{index}", to=STRANGER) for index in range(200)]
+    for _ in range(10):
+        await reader.read_span(head, many)
+    node.bodies.clear()
+    await reader.read_span(head, many)
+    assert {len(params[0]["topics"]) for params in node.calls("eth_getLogs")} == {3}
 
 
 async def test_read_span__filter_too_long_without_recipients__goes_up(node: ScriptedNode, reader: EvmReader) -> None:

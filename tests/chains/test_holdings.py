@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from chains.errors import BlockNotFound, HistoryPruned, MethodUnsupported, NodeInconsistent, ResultTooLarge
-from chains.evm import FILTER_RECIPIENTS_MAX
 from chains.holdings import Holdings
 from chains.model import Address, BlockNumber, BlockSpan, ChainId
+from chains.planning import FILTER_RECIPIENTS_MAX
 from chains.rpc import RpcProvider
 from tests.chains.scripted_node import (
     ALICE,

@@ -24,7 +24,7 @@ from chains.model import (
     TransferIdentity,
     TxHash,
 )
-from chains.wire import WireLog, WireLogReceipt
+from chains.wire import WireLog, WireLogReceipt, WireTopics
 from contracts_abi import TRANSFER_TOPIC
 from contracts_abi.topics import (
     AUTHORIZATION_USED,
@@ -256,7 +256,7 @@ def a_receipt(*logs: RawLog, first_index: int = 10, **changes: str) -> WireLogRe
     raw = tuple(
         WireLog(
             address="0x" + log.address.hex(),
-            topics=tuple("0x" + t.hex() for t in log.topics),
+            topics=WireTopics(*("0x" + t.hex() for t in log.topics)),
             data="0x" + log.data.hex(),
             block_number="0x9",
             block_hash="0x" + BLOCK.hex(),

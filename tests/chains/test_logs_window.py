@@ -4,7 +4,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chains.logs_window import MAX_BLOCKS, START_BLOCKS, LogsWindow, narrowed, next_span, unanswered, widened
+from chains.logs_window import (
+    FIRST_BLOCKS,
+    MAX_BLOCKS,
+    NEW_PROVIDER,
+    START_BLOCKS,
+    WANTED_LOGS,
+    LogsWindow,
+    bounded,
+    narrowed,
+    next_span,
+    unanswered,
+    widened,
+)
 from chains.model import BlockNumber
 
 WIDTHS = st.integers(min_value=1, max_value=20_000)
@@ -116,3 +128,38 @@ def test_window__one_block_refused__stays_one_block() -> None:
 def test_window__impossible__cannot_be_made(width: int, cap: int) -> None:
     with pytest.raises(ValueError, match="width"):
         LogsWindow(width=width, cap=cap)
+
+
+@pytest.mark.parametrize(
+    ("logs", "width"), [(0, START_BLOCKS), (FIRST_BLOCKS, START_BLOCKS), (FIRST_BLOCKS * 80, WANTED_LOGS // 80)]
+)
+def test_bounded__first_answer_of_a_provider__decides_how_wide_to_begin(logs: int, width: int) -> None:
+    after = bounded(widened(NEW_PROVIDER), FIRST_BLOCKS, logs)
+    assert after == LogsWindow(width=width)
+
+
+@pytest.mark.parametrize("after", [narrowed(NEW_PROVIDER, FIRST_BLOCKS), unanswered(NEW_PROVIDER, FIRST_BLOCKS)])
+def test_bounded__after_a_first_refusal__does_not_begin_wide(after: LogsWindow) -> None:
+    assert bounded(after, FIRST_BLOCKS // 2, 0).width == FIRST_BLOCKS // 2
+
+
+@pytest.mark.parametrize(
+    ("blocks", "logs", "width"),
+    [
+        (100, 0, 2_000),
+        (100, WANTED_LOGS // 20, 2_000),  # the whole width would just be answered with that
+        (100, WANTED_LOGS // 10, 1_000),
+        (2_000, 2 * WANTED_LOGS, 1_000),
+        (1, 2 * WANTED_LOGS, 1),  # one block cannot be asked for in parts
+    ],
+)
+def test_bounded__by_what_an_answer_held__is_as_wide_as_an_answer_should_be(blocks: int, logs: int, width: int) -> None:
+    assert bounded(LogsWindow(width=2_000), blocks, logs).width == width
+
+
+def test_bounded__once_blocks_are_quiet_again__doubles_back() -> None:
+    window = bounded(LogsWindow(width=START_BLOCKS), 100, WANTED_LOGS)
+    assert window.width == 100
+    for _ in range(5):
+        window = bounded(widened(window), window.width, 3)
+    assert window.width == START_BLOCKS

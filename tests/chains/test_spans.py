@@ -23,7 +23,7 @@ from chains.errors import (
     Transient,
     Unknown,
 )
-from chains.logs_window import MAX_BLOCKS, START_BLOCKS, LogsWindow
+from chains.logs_window import MAX_BLOCKS, START_BLOCKS, WANTED_LOGS, LogsWindow
 from chains.model import Address, BaseUnits, BlockHash, BlockNumber, BlockSpan, ChainId, LogQuery, SpanRead
 from chains.simulated import SimFaults, SimTransfer, SimulatedChain, SimulatedReader
 from chains.spans import SILENCES_MAX, SLOW_FLOOR_BLOCKS, SLOW_S, WindowedReader, joined
@@ -76,6 +76,8 @@ class Provider(SimulatedReader):
         self.takes_s: Callable[[BlockSpan], float] = lambda _: 0.0
         self.receipts_error: ChainError | None = None
         self.before_read: Callable[[BlockSpan], None] = lambda _: None
+        self.logs_a_block = 0
+        """To anybody, beside the transfers that are asked for."""
 
     async def read_span(self, span: BlockSpan, query: LogQuery, *, anchor: BlockNumber | None = None) -> SpanRead:
         self.asked.spans.append(str(span))
@@ -86,7 +88,8 @@ class Provider(SimulatedReader):
         self.now.seconds += self.takes_s(span)
         if (error := self.refuses(span, query)) is not None:
             raise error
-        return await super().read_span(span, query, anchor=anchor)
+        read = await super().read_span(span, query, anchor=anchor)
+        return replace(read, log_count=self.logs_a_block * len(span))
 
     async def read_block_by_receipts(
         self, number: BlockNumber, query: LogQuery, *, anchor: BlockNumber | None = None
@@ -183,6 +186,25 @@ async def test_read_span__beyond_the_head__is_not_found_though_pieces_were_there
     provider = Provider(long_chain(25))
     with pytest.raises(BlockNotFound):
         await wrapped(provider, width=10, cap=10).read_span(span(1, 30), EVERYTHING)
+
+
+async def test_read_span__dense_chain__is_asked_in_answers_of_some_megabytes() -> None:
+    provider = Provider(long_chain(1_200))
+    provider.logs_a_block = WANTED_LOGS // 200
+    reader = WindowedReader(provider, monotonic=provider.now)
+    read = await reader.read_span(span(1, 1_200), EVERYTHING)
+    assert provider.asked.spans[:3] == ["1..100", "101..300", "301..500"]
+    assert read.log_count == 1_200 * provider.logs_a_block
+    provider.logs_a_block = 1
+    for _ in range(4):
+        await reader.read_span(span(1, 1_200), EVERYTHING)
+    assert reader.width > 1_200, "its blocks are quiet now"
+
+
+async def test_read_span__sparse_chain__is_asked_as_widely_as_most_take_after_one_answer() -> None:
+    provider = Provider(long_chain(2_200))
+    await WindowedReader(provider, monotonic=provider.now).read_span(span(1, 2_200), EVERYTHING)
+    assert provider.asked.spans == ["1..100", "101..2100", "2101..2200"]
 
 
 @pytest.mark.parametrize("error", [Transient("?"), NodeInconsistent("?"), HistoryPruned("?"), Rejected("?")])

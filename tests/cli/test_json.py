@@ -26,8 +26,17 @@ def test_json__of_lists__is_an_array_also_where_there_is_nothing(settler: Shell)
             assert (ran.code, json.loads(ran.out), ran.err) == (0, [], ""), str(listed)
 
 
-OUTWARD = {"bench live", "bench soak", "simulate"}
-"""Two start a chain and measure for minutes, the last runs a hundred worlds (`tests/simulation`)."""
+OUTWARD = {
+    "bench backfill",
+    "bench create",
+    "bench live",
+    "bench match",
+    "bench proof",
+    "bench soak",
+    "bench webhooks",
+    "simulate",
+}
+"""Those of `bench` measure for seconds to minutes, the last runs a hundred worlds (`tests/simulation`)."""
 
 
 def test_json__of_every_command__is_json_on_stdout_or_errors_on_stderr(settler: Shell) -> None:

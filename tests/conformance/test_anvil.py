@@ -23,7 +23,7 @@ async def test_erc721__shares_the_topic__and_is_passed_over(anvil_world: AnvilWo
     found = await anvil_world.provider.call(
         "eth_getLogs", [{"fromBlock": "0x1", "toBlock": "0x1", "address": "0x" + NFT.hex()}], LOGS
     )
-    assert len(found[0].topics) == 4
+    assert len([*found[0].topics]) == 4
     read = await anvil_world.reader.read_span(span, TO_SHOP)
     assert [each.identity.token for each in read.transfers] == [TOKEN]
 

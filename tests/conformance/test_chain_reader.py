@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from chains.errors import BlockNotFound
-from chains.evm import FILTER_RECIPIENTS_MAX
 from chains.model import UINT256_MAX, Address, BlockNumber, BlockSpan, LogQuery, Tag, Transfer
+from chains.planning import FILTER_RECIPIENTS_MAX
 from tests.conformance.worlds import ALICE, BOB, CHAIN, OTHER_TOKEN, SHOP, TOKEN, World, sent
 
 TO_SHOP = LogQuery(tokens=frozenset([TOKEN]), recipients=frozenset([SHOP]))

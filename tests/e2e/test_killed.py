@@ -47,7 +47,7 @@ SMALL = {
 }
 """A statement or two that no other follows: killed within is killed at its end."""
 LARGE = {
-    "api/idempotency.py:write_once": "invoices",
+    "api/creating.py:_committed": "invoices",
     "stages/watch.py:_commit": "transfers",
     "stages/settle.py:_commit": "settlements",
     "stages/expire.py:tick": "invoices",

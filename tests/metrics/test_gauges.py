@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chains.model import BlockNumber, BlockSpan
+from settler.domain.invoices import InvoiceStatus
 from settler.metrics import Metrics
 from settler.runtime.watching import Gauges
-from settler.storage import leases, reconciliations
+from settler.storage import invoices, leases, reconciliations
 from settler.storage.engine import Database
 from tests.support.world import CHAIN_ID, World
 
@@ -100,3 +102,24 @@ async def test_reconciliation__the_newest__shows_its_breaks_and_ages_between_scr
     assert gauged.shown("settler_reconciliation_age_seconds") == 100
     clock.advance(50)
     assert gauged.shown("settler_reconciliation_age_seconds") == 150
+
+
+async def test_invoices__counting_takes_a_second__are_counted_again_after_a_hundred(
+    gauged: Gauged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What takes long is done seldom; what is shown meanwhile is what was counted last."""
+    clock, counted = gauged.world.clock, invoices.count_by_status
+    counts: list[float] = []
+
+    async def slowly(conn: AsyncConnection) -> dict[InvoiceStatus, int]:
+        counts.append(clock.monotonic())
+        found = await counted(conn)
+        clock.advance(1)
+        return found
+
+    monkeypatch.setattr(invoices, "count_by_status", slowly)
+    began = clock.monotonic()
+    for _ in range(31):
+        await gauged.value("settler_invoices", status="pending")
+        clock.advance(5)
+    assert [round(at - began) for at in counts] == [0, 101]

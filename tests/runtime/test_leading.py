@@ -173,3 +173,26 @@ async def test_give_back__database_away__ceases_all_the_same(
     await a.leading.give_back_all()
     assert a.leads == []
     assert await holder(sqlite_db) == "a"
+
+
+@pytest.mark.parametrize("failing", ["all_rows", "take"])
+async def test_tick__first_look_fails__what_stands_under_its_name_is_still_its_own(
+    sqlite_db: Database, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    """A worker that is started again before its database is: the first tick failed and the rule was lost with it, so
+    that it took its own lease for another's and stood by for eight looks."""
+    before, after = Worker(sqlite_db, "a", THREE), Worker(sqlite_db, "a", THREE)
+    await before.look(1 + MOST_PATIENT_LOOKS)
+    assert before.leads == sorted(THREE)
+
+    async def gone(*_: object, **__: object) -> None:
+        raise StorageUnavailable("the database does not answer")
+
+    with monkeypatch.context() as away:
+        away.setattr(leases, failing, gone)
+        for _ in range(2):
+            with pytest.raises(StorageUnavailable):
+                await after.look()
+    assert after.leads == []
+    await after.look()
+    assert after.leads == sorted(THREE)

@@ -69,7 +69,7 @@ def counts_what_moves_nothing() -> None:
 def gives_unique_amounts_out_again_too_soon() -> None:
     """A unique amount is free again when its invoice expires, not when its monitoring ends."""
     edit(
-        "settler.storage.invoices:reserve_amount",
+        "settler.storage.invoices:reserve_amounts",
         '"reserved_until": invoice.monitoring_until',
         '"reserved_until": invoice.expires_at',
     )

@@ -40,9 +40,9 @@ def takes_any_contract() -> None:
     """Logs are asked of all contracts, and one that is not known counts as the first token: worthless ones pay."""
     edit("chains.evm_calls:logs_call", '"address": [to_hex(token) for token in sorted(query.tokens)],', "")
     edit(
-        "chains.decode:_placed",
-        "    if token is None:\n",
-        "    token = token or next(iter(known.tokens.values()))\n    if token is None:\n",
+        "chains.decode:_Known.add_spelling",
+        "        if token is None:\n",
+        "        token = token or next(iter(self._tokens.values()))\n        if token is None:\n",
     )
 
 

@@ -19,8 +19,8 @@ def caches_the_watched_addresses() -> None:
     for place in ("settler.stages.watch:Watch._read_span", "settler.stages.settle:Settle._begun"):
         edit(
             place,
-            "watched = await chains.watched(conn)",
-            "self.__dict__.setdefault('_cached', await chains.watched(conn))\n        watched = self._cached",
+            "watched = await self._watched.current()",
+            "self.__dict__.setdefault('_cached', await self._watched.current())\n        watched = self._cached",
         )
 
 
@@ -29,9 +29,15 @@ def settle_reads_with_stale_addresses() -> None:
     """The second reading asks for the addresses that were watched when its process began."""
     edit(
         "settler.stages.settle:Settle._begun",
-        "watched = await chains.watched(conn)",
-        "self.__dict__.setdefault('_cached', await chains.watched(conn))\n        watched = self._cached",
+        "watched = await self._watched.current()",
+        "self.__dict__.setdefault('_cached', await self._watched.current())\n        watched = self._cached",
     )
+
+
+@defect(Stage.WATCH)
+def follows_the_watched_addresses_one_too_far() -> None:
+    """Of the addresses that are watched since the last look the first is passed over."""
+    edit("settler.storage.watched:_followed", '"since": known.place.low', '"since": known.place.low + 1')
 
 
 @defect(Stage.WATCH, faults=("kill -9", "restart"))

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from settler.clock import Clock, FakeClock
 from settler.domain.delivery import MAX_ATTEMPTS, RETRY_DELAYS_S, Answered, Delivery, NoAnswer, Reply
 from settler.stages import dispatch as dispatch_module
-from settler.stages.dispatch import LEASE_S, OUTCOMES, SEND_LIMIT_S, Dispatch
+from settler.stages.dispatch import BEGIN_WITHIN_S, LEASE_S, OUTCOMES, SEND_LIMIT_S, Dispatch
 from settler.storage import webhooks
 from settler.storage.engine import Database
 from settler.storage.errors import StorageUnavailable
@@ -83,6 +83,7 @@ async def _delivery(db: Database) -> Delivery:
 
 def test_bounds__a_send_ends_before_its_lease() -> None:
     assert TIMEOUT_S < SEND_LIMIT_S < LEASE_S
+    assert BEGIN_WITHIN_S + SEND_LIMIT_S < LEASE_S
 
 
 # With the fake sender

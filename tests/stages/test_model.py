@@ -131,8 +131,8 @@ class MortalDatabase(Database):
     is_committed_first = False
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
-        async with super().write() as conn:
+    async def write(self, *, is_told: bool = True) -> AsyncIterator[AsyncConnection]:
+        async with super().write(is_told=is_told) as conn:
             yield conn
             if self.commits_to_live is not None:
                 self.commits_to_live -= 1

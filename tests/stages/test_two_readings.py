@@ -246,6 +246,6 @@ async def test_far_behind__the_second_reading_catches_up_alone_and_in_order(db: 
     state = await world.state()
     assert state.settled_number == world.it.chain.head.number - 3
     # and what the token announced, beside each span that holds a payment
-    assert world.it.reader.calls["eth_getLogs"] - calls_before <= 15
+    assert world.it.reader.calls["eth_getLogs"] - calls_before <= 16
     await world.catch_up()
     assert (await world.state()).scanned_number == world.it.chain.head.number

@@ -17,6 +17,7 @@ _WORDS = {
     "webhook_deliveries.status": "pending",
     "invoice_options.match": "address",
     "ledger_lines.side": "debit",
+    "deposit_addresses.source": "pool",
 }
 """Columns that hold one of a few words."""
 

@@ -23,6 +23,7 @@ from settler.domain.errors import Conflict, InvalidInput, NotFound
 from settler.domain.invoices import Invoice, InvoiceStatus, Match
 from settler.storage import chains, deposits, invoices, invoicing, schema
 from settler.storage.engine import Database
+from settler.storage.watched import watched_now
 from tests.domain.samples import a_token
 from tests.support.wallet import ANVIL_ADDRESSES, OTHER_XPUB, XPUB
 
@@ -98,7 +99,7 @@ async def states(store: Database, now: datetime = NOW) -> dict[Address, DepositS
 
 async def watched(store: Database) -> frozenset[Address]:
     async with store.read() as conn:
-        return (await chains.watched(conn)).addresses
+        return frozenset((await watched_now(conn)).addresses)
 
 
 async def become(store: Database, invoice: Invoice, status: InvoiceStatus) -> None:
@@ -496,7 +497,7 @@ async def keys(store: Database) -> dict[tuple[bytes, Address], str]:
 
 async def labelled(store: Database) -> frozenset[Address]:
     async with store.read() as conn:
-        return (await chains.watched(conn)).labelled
+        return frozenset((await watched_now(conn)).labelled)
 
 
 async def test_create__reference__is_found_as_logs_show_it(store: Database) -> None:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, Inspector, Table, delete, insert, inspect, text, update
+from sqlalchemy import Boolean, Connection, Inspector, Table, bindparam, delete, insert, inspect, text, update
 from sqlalchemy.exc import IntegrityError
 
 from settler.storage import migrate, schema
 from settler.storage.engine import Database
 from settler.storage.errors import SchemaTooNew
+from settler.storage.types import UtcDateTime
+from settler.storage.watched import WatchedAddresses
 from tests.storage import samples
 from tests.support.db import BOTH
 
-HEAD = "0002"
+HEAD = "0003"
 
 
 async def test_migrations__all__leave_nothing_to_generate(db: Database) -> None:
@@ -98,14 +101,14 @@ async def test_state__newer_revision__is_ahead_and_upgrade_refuses(db: Database)
 async def test_state__older_revision__is_behind(db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A release with one revision more meets the database of this one, and brings it on."""
     scripts = _scripts_up_to(tmp_path / "migrations", HEAD)
-    (scripts / "versions" / "0003_next.py").write_text(
-        f"from alembic import op\nrevision = '0003'\ndown_revision = '{HEAD}'\n"
+    (scripts / "versions" / "0004_next.py").write_text(
+        f"from alembic import op\nrevision = '0004'\ndown_revision = '{HEAD}'\n"
         "def upgrade() -> None:\n    op.execute('CREATE TABLE later (id INTEGER)')\n"
     )
     monkeypatch.setattr(migrate, "_SCRIPTS", scripts)
-    assert await migrate.state(db) == migrate.Behind(revision=HEAD, head="0003")
+    assert await migrate.state(db) == migrate.Behind(revision=HEAD, head="0004")
     await migrate.upgrade_open(db)
-    assert await migrate.state(db) == migrate.Current(revision="0003")
+    assert await migrate.state(db) == migrate.Current(revision="0004")
 
 
 async def test_upgrade__failing_half_way__leaves_nothing(empty_db_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,3 +245,36 @@ async def test_next_revision__only_adds__so_that_the_release_before_runs_on(
         assert [column for column in now["columns"] if column in was["columns"]] == was["columns"], table
         for name, _type, is_nullable, default in (c for c in now["columns"] if c not in was["columns"]):
             assert is_nullable or default is not None, f"{table}.{name} has no value in rows of the release before"
+
+
+async def test_0003__addresses_watched_before_and_by_the_release_before__are_followed(
+    empty_db_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of before have no number; a worker that is not replaced yet writes such as know nothing of it."""
+    old, new, late = (bytes([n]) * 20 for n in (1, 2, 3))
+    row = "INSERT INTO watched_addresses (address, watched_since, has_references) VALUES (:address, :since, :flag)"
+    typed = text(row).bindparams(bindparam("since", type_=UtcDateTime), bindparam("flag", type_=Boolean))
+
+    async def watch(db: Database, address: bytes) -> None:
+        async with db.write() as conn:
+            await conn.execute(typed, {"address": address, "since": datetime(2026, 1, 1, tzinfo=UTC), "flag": False})
+
+    monkeypatch.setattr(migrate, "_SCRIPTS", _scripts_up_to(tmp_path / "before", "0002"))
+    db = await Database.open(empty_db_url)
+    try:
+        await migrate.upgrade_open(db)
+        await watch(db, old)
+        monkeypatch.undo()
+        await migrate.upgrade_open(db)
+        ours = WatchedAddresses(db, monotonic=lambda: 0.0)
+        assert (await ours.current()).addresses == {old}
+        await watch(db, new)
+        assert (await ours.current()).addresses == {old, new}
+        async with db.write() as conn:
+            await conn.execute(
+                text("UPDATE watched_addresses SET retired_at = watched_since WHERE has_references = false")
+            )
+        await watch(db, late)
+        assert (await ours.current()).addresses == {late}
+    finally:
+        await db.dispose()

@@ -31,6 +31,7 @@ from settler.storage import (
     api_keys,
     candidates,
     chains,
+    deposits,
     feed,
     holds,
     idempotency,
@@ -40,10 +41,12 @@ from settler.storage import (
     schema,
     settlements,
     transfers,
+    watched,
     webhooks,
 )
 from settler.storage.engine import Database
 from tests.storage import crowd
+from tests.support.db import on_sqlite
 
 CHAIN = ChainId(crowd.CHAIN_ID)
 INVOICES = [InvoiceId(crowd.invoice_id(n)) for n in (7, crowd.DONE + 1)]
@@ -78,6 +81,22 @@ ARRIVALS = [
     for n in (7, crowd.DONE + 1)
 ]
 
+
+async def _follow_watched(conn: AsyncConnection) -> object:
+    """What the look before saw nearly all of, and one slice that is compared."""
+    place = await watched._place(conn)
+    nobody = watched.Watched(addresses=frozenset(), labelled=frozenset())
+    before = watched._Known(watched=nobody, place=place._replace(low=place.high - 1))
+    return (
+        await watched._followed(conn, before, place._replace(high=place.high + 1)),
+        await watched._slice(conn, bytes(20), bytes(19) + b"\x09"),
+    )
+
+
+LONG_SPAN = [replace(ARRIVALS[0], identity=_identity(n), keys=frozenset([crowd.tx_hash(n)])) for n in range(600)]
+"""SQLite takes other ways where a list is long."""
+CLAIMS = [idempotency.Claim(scope="x", key=f"new {n}", request_hash=bytes(32)) for n in range(64)]
+
 Verb = Callable[[AsyncConnection], Awaitable[object]]
 VERBS: dict[str, Verb] = {
     "feed.find_after": lambda c: feed.find_after(c, "evt_3", merchant="merchant 3", limit=10),
@@ -88,6 +107,7 @@ VERBS: dict[str, Verb] = {
     "chains.held_blocks of a span": lambda c: chains.held_blocks(c, CHAIN, first=7, last=crowd.DONE),
     "chains.held_blocks": lambda c: chains.held_blocks(c, CHAIN, first=crowd.DONE),
     "chains.watch_addresses": lambda c: chains.watch_addresses(c, [Address(crowd.address(7))], now=crowd.NOW),
+    "watched.follow": _follow_watched,
     "holds.of_invoice": lambda c: holds.of_invoice(c, INVOICES[0]),
     "holds.stopped": lambda c: holds.stopped(c, INVOICES),
     "idempotency.claim": lambda c: idempotency.claim(
@@ -157,11 +177,32 @@ class Sent:
     parameters: Any
 
 
+LONG: dict[str, Verb] = {
+    "invoices.candidates of a long span": lambda c: candidates.find(c, LONG_SPAN),
+    "invoices.offered_before": lambda c: invoices.offered_before(c, [a.identity.recipient for a in LONG_SPAN]),
+    "deposits.owners": lambda c: deposits.owners(c, [a.identity.recipient for a in LONG_SPAN], now=crowd.NOW),
+    "idempotency.answered": lambda c: idempotency.answered(c, CLAIMS),
+    "idempotency.keep": lambda c: idempotency.keep(
+        c, [(each, idempotency.StoredAnswer(status=201, body="{}")) for each in CLAIMS], now=crowd.NOW
+    ),
+}
+
+
+@on_sqlite
+async def test_long_lists__on_sqlite__are_looked_up_one_by_one(db: Database) -> None:
+    """PostgreSQL rightly reads such a table whole: a list of 600 is a third of it."""
+    await _check(db, LONG)
+
+
 async def test_hot_verbs__in_a_full_database__find_their_rows_by_an_index(db: Database) -> None:
+    await _check(db, VERBS)
+
+
+async def _check(db: Database, verbs: dict[str, Verb]) -> None:
     async with db.write() as conn:
         await crowd.fill(conn)
     faults: list[str] = []
-    for name, verb in VERBS.items():
+    for name, verb in verbs.items():
         async with db.write() as conn:
             with _recorded(conn) as sent:
                 await verb(conn)

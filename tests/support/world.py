@@ -41,6 +41,7 @@ from settler.stages.watch import Watch
 from settler.storage import chains, invoices, invoicing, reading, schema, transfers
 from settler.storage.chains import ChainState
 from settler.storage.engine import Database
+from settler.storage.watched import WatchedAddresses
 
 PAYER = Address(b"\xaa" * 20)
 CHAIN_ID = ChainId(31337)
@@ -117,6 +118,7 @@ class World:
         self.db = db
         self.clock = FakeClock(START_TIME + timedelta(days=1))
         self.policy = policy
+        self.watched = WatchedAddresses(db, monotonic=self.clock.monotonic)
         self.counted = Counted()
         self.chains: dict[str, ChainWorld] = {}
         self._addresses = itertools.count(1)
@@ -186,6 +188,7 @@ class World:
 
     def restart(self) -> None:
         """A new process: nothing in memory survives but the database."""
+        self.watched = WatchedAddresses(self.db, monotonic=self.clock.monotonic)
         for name, c in self.chains.items():
             remade = self._made(c.setup, c.chain, c.readers)
             remade.pool = c.pool
@@ -201,8 +204,24 @@ class World:
             monotonic=monotonic,
             observer=self.counted,
         )
-        watch = Watch(chain=setup, pool=pool, db=self.db, clock=self.clock, judgement=judgement, reporter=reporter)
-        settle = Settle(chain=setup, pool=pool, db=self.db, clock=self.clock, judgement=judgement, reporter=reporter)
+        watch = Watch(
+            chain=setup,
+            pool=pool,
+            db=self.db,
+            watched=self.watched,
+            clock=self.clock,
+            judgement=judgement,
+            reporter=reporter,
+        )
+        settle = Settle(
+            chain=setup,
+            pool=pool,
+            db=self.db,
+            watched=self.watched,
+            clock=self.clock,
+            judgement=judgement,
+            reporter=reporter,
+        )
         return ChainWorld(setup=setup, chain=chain, readers=readers, providers=pool, watch=watch, settle=settle)
 
     def _judgement(self, setups: Mapping[str, ChainSetup]) -> Judgement:
@@ -328,6 +347,7 @@ class World:
             chain=c.setup,
             pool=c.providers,
             db=self.db,
+            watched=self.watched,
             clock=self.clock,
             judgement=self._judgement({n: each.setup for n, each in self.chains.items()}),
             reporter=Reporter(self.counted, chain=c.setup.name, tokens=c.setup.tokens),

@@ -3,55 +3,60 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Final
+from typing import Final, assert_never
 
 from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from settler.api import deciding
 from settler.api.answers import Answer, ok, page, split
+from settler.api.body import canonical, read_json
 from settler.api.call import Call
-from settler.api.idempotency import write_once
+from settler.api.creating import Made, Order
+from settler.api.errors import Problem
+from settler.api.idempotency import claim_of, send_again, send_stored, write_once
+from settler.api.invalid import validate
 from settler.api.models import InvoiceCancel, InvoiceCreate, InvoiceMark
 from settler.api.queries import InvoiceQuery, NoQuery
 from settler.api.route import Route
 from settler.api.shapes import Page
-from settler.domain.drafting import NEW_REFERENCE_BYTES, draft
-from settler.domain.ids import ENTROPY_BYTES, TOKEN_BYTES
+from settler.domain.drafting import InvoiceRequest
+from settler.domain.errors import InvalidInput
 from settler.domain.invoices import Invoice
 from settler.domain.records import Settlement
 from settler.domain.shapes import InvoiceShape
 from settler.domain.views import Json
-from settler.storage import invoices, invoicing, reading
+from settler.storage import invoices, reading
 from settler.storage.api_keys import Scope
+from settler.storage.idempotency import First
 
 
 async def create_invoice(call: Call) -> web.StreamResponse:
     """Each option is one way to pay it; what arrives on any of them counts. The addresses are watched from now on."""
     call.query(NoQuery)
-    services = call.services
+    sent = canonical(await read_json(call.request))
+    claim = claim_of(call, sent)
+    outcome = await call.services.creating.create(
+        Order(request=_wanted(call, sent), claim=claim, path=call.request.rel_url.raw_path)
+    )
+    match outcome:
+        case Made(answer=answer):
+            return send_stored(call, answer)
+        case First():
+            assert claim is not None, "without a key there was none before"
+            return send_again(call, claim, outcome)
+        case _:
+            assert_never(outcome)
 
-    async def effect(conn: AsyncConnection, body: InvoiceCreate) -> Answer:
-        request = body.to_request(call.caller.merchant_of_new(body.merchant))
-        now = services.clock.now()
-        drafted = draft(
-            request,
-            catalog=services.catalog,
-            defaults=services.defaults,
-            now=now,
-            new_reference=services.entropy(NEW_REFERENCE_BYTES),
-        )
-        invoice = await invoicing.insert(
-            conn,
-            drafted,
-            now=now,
-            entropy=services.entropy(ENTROPY_BYTES),
-            secret=services.entropy(TOKEN_BYTES),
-            policy=services.deposits,
-        )
-        return Answer(status=HTTPStatus.CREATED, body=await _view(conn, invoice))
 
-    return await write_once(call, InvoiceCreate, effect)
+def _wanted(call: Call, sent: str) -> InvoiceRequest | Problem | InvalidInput:
+    """What is asked for, or what is wrong with it: an answer to be kept where there is a key."""
+    assert call.route.body is InvoiceCreate, "it says that it takes another body than it reads"
+    try:
+        body = validate(InvoiceCreate, sent)
+        return body.to_request(call.caller.merchant_of_new(body.merchant))
+    except (InvalidInput, Problem) as refusal:
+        return refusal
 
 
 async def list_invoices(call: Call) -> web.StreamResponse:

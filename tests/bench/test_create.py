@@ -1,0 +1,36 @@
+"""`settler bench create`: what it did and what it says, with a few invoices."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from settler.bench.creating import creating
+from tests.support.daemon import cli
+
+FIELDS = {
+    "database", "invoices_per_s", "cpu_us_per_invoice", "p50_ms", "p99_ms", "floor_per_s", "floor_cpu_us", "wall_ratio",
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.postgres
+async def test_create__on_both_databases__says_what_it_measured(postgres_db_url: str) -> None:
+    report = await creating(invoices=40, at_once=8, database=postgres_db_url)
+    assert [row["database"] for row in report.rows] == ["sqlite", "postgresql"]
+    for row in report.rows:
+        assert set(row) == FIELDS
+        assert 0 < row["p50_ms"] <= row["p99_ms"]
+        assert row["invoices_per_s"] > 0
+
+
+@pytest.mark.slow
+async def test_create__by_the_command__prints_json() -> None:
+    done = await asyncio.to_thread(cli, "bench", "create", "--invoices", "20", "--at-once", "4", "--json")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["benchmark"] == "create"
+    assert said["inputs"] == {"invoices": 20, "at_once": 4}
+    assert [set(row) for row in said["rows"]] == [FIELDS]
