@@ -7,13 +7,15 @@ SQLAlchemy's own way does the same at several times the cost: it makes a diction
 value's type, and on PostgreSQL the server parses and plans a statement for every row. The types of the schema check and
 convert here too (`settler.storage.types`).
 
-What does not belong here: what is read.
+Many are looked up likewise, in one statement.
+
+What does not belong here: what is read otherwise.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from operator import itemgetter
 from typing import Any, TypeVar
 
@@ -78,20 +80,36 @@ async def insert_absent(
 
 async def _there(conn: AsyncConnection, table: Table, rows: Sequence[Row], key: Sequence[str]) -> set[Values]:
     """Those of the rows' keys that SQLite has."""
-    names = tuple(key)
-    wanted = list(zip(*map(_getting(names), rows), strict=True))
-    for at, convert in _converters("sqlite", table, names):
-        wanted[at] = tuple(convert(wanted[at]))
-    given = dict(zip(zip(*wanted, strict=True), map(_getting(names), rows), strict=True))
-    found: set[Values] = set()
-    for some in _chunks(list(given)):
-        places = ", ".join([f"({', '.join('?' for _ in names)})"] * len(some))
-        known, there = ", ".join(f"given.{_quote(n)}" for n in names), _quote(table.name)
-        is_there = " AND ".join(f"{there}.{_quote(n)} = given.{_quote(n)}" for n in names)
-        # CROSS JOIN keeps to that order: a look-up for each. IN (VALUES …) reads the whole table for a long list
-        query = f"WITH given ({_listed(names)}) AS (VALUES {places}) SELECT {known} FROM given CROSS JOIN {there} ON {is_there}"  # noqa: S608, E501
-        values = tuple(value for place in some for value in place)
-        found |= {given[tuple(row)] for row in await conn.exec_driver_sql(query, values)}
+    places = list(dict.fromkeys(map(_getting(tuple(key)), rows)))
+    return {places[at] for (at,) in await look_up(conn, table, key, places, telling=())}
+
+
+async def look_up(
+    conn: AsyncConnection,
+    table: Table,
+    key: Sequence[str],
+    wanted: Sequence[Values],
+    *,
+    telling: Sequence[str],
+    besides: str = "",
+) -> list[tuple[Any, ...]]:
+    """For each row whose `key` columns have one of the `wanted` values: the position of those, then its columns
+    `telling`, which are texts. The key's columns are to be the first of an index, in any order; `besides`: the
+    condition of a partial one. There is one look-up for each of the values.
+    """
+    found: list[tuple[Any, ...]] = []
+    for first in range(0, len(wanted), ROWS_MAX):
+        some = wanted[first : first + ROWS_MAX]
+        columns: list[Values] = list(zip(*some, strict=True))
+        for at, convert in _converters(conn.dialect.name, table, tuple(key)):
+            columns[at] = convert(columns[at])
+        if conn.dialect.name == "postgresql":
+            query = _looking_up_on_postgresql(table, tuple(key), tuple(telling), besides)
+            values: Values = tuple(map(list, columns))
+        else:
+            query = _looking_up_on_sqlite(table, tuple(key), tuple(telling), besides, len(some))
+            values = tuple(value for row in zip(*columns, strict=True) for value in row)
+        found += [(first + row[0] - 1, *row[1:]) for row in await conn.exec_driver_sql(query, values)]
     return found
 
 
@@ -164,6 +182,31 @@ def _updating(dialect: str, table: Table, names: tuple[str, ...]) -> str:
         return f"{updating} SET {new} FROM {_unnesting(table, names)} WHERE {where}"
     new = ", ".join(f"{_quote(name)} = ?" for name in changed)
     return f"{updating} SET {new} WHERE {_quote(key)} = ?"
+
+
+@cache
+def _looking_up_on_postgresql(table: Table, key: tuple[str, ...], telling: tuple[str, ...], besides: str) -> str:
+    arrays = ", ".join(f"%b::{_array_of(table.c[name])}[]" for name in key)
+    given = f"unnest({arrays}) WITH ORDINALITY AS given ({_listed(key)}, at)"
+    return _looked_up(table, telling, f"{given} JOIN", [(name, _value(table.c[name])) for name in key], besides)
+
+
+@lru_cache(maxsize=64)
+def _looking_up_on_sqlite(
+    table: Table, key: tuple[str, ...], telling: tuple[str, ...], besides: str, count: int
+) -> str:
+    row = ", ?" * len(key)
+    given = f"WITH given (at, {_listed(key)}) AS (VALUES {', '.join(f'({at}{row})' for at in range(1, count + 1))})"
+    # CROSS JOIN keeps to that order: a look-up for each. IN (VALUES …) reads the whole table for a long list
+    pairs = [(name, f"given.{_quote(name)}") for name in key]
+    return f"{given} {_looked_up(table, telling, 'given CROSS JOIN', pairs, besides)}"
+
+
+def _looked_up(table: Table, telling: Sequence[str], joining: str, key: Sequence[tuple[str, str]], besides: str) -> str:
+    there = _quote(table.name)
+    told = "".join(f", {there}.{_quote(name)}" for name in telling)
+    conditions = [f"{there}.{_quote(name)} = {value}" for name, value in key] + ([besides] if besides else [])
+    return f"SELECT given.at{told} FROM {joining} {there} ON {' AND '.join(conditions)}"  # noqa: S608
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from settler.domain.ids import InvoiceId
 from settler.domain.invoices import Match
 from settler.domain.matching import Arrival, Candidates
 from settler.storage import invoices, schema
-from settler.storage.sql import chunks, given_all, is_one_of
+from settler.storage.sql import chunks, is_one_of, look_up
 
 _i, _o = schema.invoices, schema.invoice_options
 _a, _r = schema.amount_reservations, schema.invoice_references
@@ -98,13 +98,10 @@ async def _over(conn: AsyncConnection, ids: Set[InvoiceId], at: datetime | None)
 
 async def _by_address(conn: AsyncConnection, recipients: Set[Address]) -> dict[Address, set[InvoiceId]]:
     """Invoices that have the address as their own."""
+    wanted = [(pay_to, Match.ADDRESS.value) for pay_to in sorted(recipients)]
     found: dict[Address, set[InvoiceId]] = defaultdict(set)
-    for chunk in chunks(sorted(recipients)):
-        query = select(_o.c.pay_to, _o.c.invoice_id).where(
-            is_one_of(conn, _o.c.pay_to, chunk), _o.c.match == Match.ADDRESS.value
-        )
-        for pay_to, id_ in await conn.execute(query):
-            found[pay_to].add(id_)
+    for at, id_ in await look_up(conn, _o, ("pay_to", "match"), wanted, telling=("invoice_id",)):
+        found[wanted[at][0]].add(id_)
     return found
 
 
@@ -112,13 +109,11 @@ async def _by_amount(
     conn: AsyncConnection, wanted: Set[tuple[Address, int]]
 ) -> dict[tuple[Address, int], set[InvoiceId]]:
     """Invoices that ask for just that amount at an address."""
+    asked = [(pay_to, Match.AMOUNT.value, amount) for pay_to, amount in sorted(wanted)]
     found: dict[tuple[Address, int], set[InvoiceId]] = defaultdict(set)
-    for chunk in chunks(sorted(wanted)):
-        each = [(pay_to, Match.AMOUNT.value, amount) for pay_to, amount in chunk]
-        given, is_given = given_all(conn, (_o.c.pay_to, _o.c.match, _o.c.amount_base), each)
-        query = select(_o.c.pay_to, _o.c.amount_base, _o.c.invoice_id).join_from(given, _o, is_given)
-        for pay_to, amount, id_ in await conn.execute(query):
-            found[pay_to, amount].add(id_)
+    for at, id_ in await look_up(conn, _o, ("pay_to", "match", "amount_base"), asked, telling=("invoice_id",)):
+        pay_to, _, amount = asked[at]
+        found[pay_to, amount].add(id_)
     return found
 
 
@@ -141,12 +136,10 @@ async def _by_key(
     conn: AsyncConnection, wanted: Set[tuple[bytes, Address]]
 ) -> dict[tuple[bytes, Address], set[InvoiceId]]:
     """The invoice that a reference names at an address."""
+    asked = sorted(wanted)
     found: dict[tuple[bytes, Address], set[InvoiceId]] = defaultdict(set)
-    for chunk in chunks(sorted(wanted)):
-        given, is_given = given_all(conn, (_r.c.key, _r.c.pay_to), chunk)
-        query = select(_r.c.key, _r.c.pay_to, _r.c.invoice_id).join_from(given, _r, is_given)
-        for key, pay_to, id_ in await conn.execute(query):
-            found[key, pay_to].add(id_)
+    for at, id_ in await look_up(conn, _r, ("key", "pay_to"), asked, telling=("invoice_id",)):
+        found[asked[at]].add(id_)
     return found
 
 
@@ -154,12 +147,13 @@ async def _by_payer(
     conn: AsyncConnection, wanted: Set[tuple[Address, Address]]
 ) -> dict[tuple[Address, Address], set[InvoiceId]]:
     """Invoices that expect a sender at an address, by address and sender."""
+    asked = sorted((payer, pay_to) for pay_to, payer in wanted)
     found: dict[tuple[Address, Address], set[InvoiceId]] = defaultdict(set)
-    for chunk in chunks(sorted(wanted)):
-        given, is_given = given_all(conn, (_o.c.payer, _o.c.pay_to), [(payer, pay_to) for pay_to, payer in chunk])
-        query = select(_o.c.pay_to, _o.c.payer, _o.c.match, _o.c.invoice_id).join_from(given, _o, is_given)
-        # as the index is for; the strategy is looked at here, since SQLite would make itself an index of it each time
-        for pay_to, payer, match, id_ in await conn.execute(query.where(_o.c.payer.is_not(None))):
-            if match == Match.PAYER.value:
-                found[pay_to, payer].add(id_)
+    # as the index is for; the strategy is looked at here, since SQLite would make itself an index of it each time
+    for at, match, id_ in await look_up(
+        conn, _o, ("payer", "pay_to"), asked, telling=("match", "invoice_id"), besides="invoice_options.payer IS NOT NULL"
+    ):
+        if match == Match.PAYER.value:
+            payer, pay_to = asked[at]
+            found[pay_to, payer].add(id_)
     return found

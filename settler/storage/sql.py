@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnClause, ColumnElement, FromClause, Table, and_, any_, column, func, literal
-from sqlalchemy import values as rows_of
+from sqlalchemy import ColumnElement, Table, any_, literal
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from settler.storage.bulk import insert, insert_absent, insert_missing, upsert
+from settler.storage.bulk import insert, insert_absent, insert_missing, look_up, upsert
 
-__all__ = ["chunks", "insert", "insert_absent", "insert_missing", "insert_one_if_absent", "upsert"]
+__all__ = ["chunks", "insert", "insert_absent", "insert_missing", "insert_one_if_absent", "look_up", "upsert"]
 
 T = TypeVar("T")
 
@@ -40,25 +39,6 @@ def is_one_of(conn: AsyncConnection, which: ColumnElement[T], values: Sequence[T
         array: ColumnElement[Any] = literal(values, ARRAY(which.type))
         return which == any_(array)
     return which.in_(values)
-
-
-def given_all(
-    conn: AsyncConnection, which: Sequence[ColumnElement[Any]], values: Sequence[tuple[Any, ...]]
-) -> tuple[FromClause, ColumnElement[bool]]:
-    """Different values for several columns together, to be joined with their table from the left, and the condition.
-    The columns are to be the first of an index, in any order: there is a look-up for each of the values. Asked whether
-    they are IN a list, SQLite reads the whole table instead once the list is long.
-    """
-    names: list[ColumnClause[Any]] = [column(f"given_{at}", each.type) for at, each in enumerate(which)]
-    given: FromClause
-    if conn.dialect.name == "postgresql":
-        arrays = [
-            literal(list(some), ARRAY(each.type)) for each, some in zip(which, zip(*values, strict=True), strict=True)
-        ]
-        given = func.unnest(*arrays).table_valued(*names).render_derived()
-    else:
-        given = rows_of(*names, name="rows").data(list(values)).cte("given")
-    return given, and_(*(each == of for each, of in zip(which, given.c, strict=True)))
 
 
 async def insert_one_if_absent(

@@ -260,3 +260,49 @@ def test_json__text_of_python__is_read_as_python_reads_it(text: str) -> None:
 
 def test_json__half_a_surrogate_pair__is_written_as_python_writes_it() -> None:
     assert to_text({"a": "\ud800"}) == '{"a": "\\ud800"}'
+
+
+# -- look-ups ----------------------------------------------------------------------------------------------------------
+
+
+async def test_look_up__more_than_one_statement_takes__tells_which_was_found_where(db: Database) -> None:
+    rows = await _tokens(db, 2 * bulk.ROWS_MAX + 1)
+    async with db.write() as conn:
+        await bulk.insert(conn, schema.tokens, rows)
+    (chain_id,) = {row["chain_id"] for row in rows}
+    unknown = (chain_id, b"\xff" * 20)
+    wanted = [unknown, *((row["chain_id"], row["address"]) for row in reversed(rows)), unknown]
+    async with db.read() as conn:
+        found = await bulk.look_up(conn, schema.tokens, ("chain_id", "address"), wanted, telling=("symbol",))
+    assert sorted(found) == [(at, row["symbol"]) for at, row in enumerate(reversed(rows), start=1)]
+
+
+async def test_look_up__condition_besides__leaves_out_what_it_does_not_hold_for(db: Database) -> None:
+    rows = await _tokens(db, 3)
+    async with db.write() as conn:
+        await bulk.insert(conn, schema.tokens, rows)
+    wanted = [(row["chain_id"], row["address"]) for row in rows]
+    async with db.read() as conn:
+        found = await bulk.look_up(
+            conn, schema.tokens, ("chain_id", "address"), wanted, telling=(), besides="tokens.symbol <> 'T1'"
+        )
+    assert sorted(found) == [(0,), (2,)]
+
+
+async def test_look_up__of_an_amount__finds_it_exactly(db: Database) -> None:
+    parents = samples.with_parents(schema.amount_reservations)
+    async with db.write() as conn:
+        for table, row in parents:
+            await bulk.insert(conn, table, [row])
+    row = parents[-1][1]
+    wanted = [(row["pay_to"], row["amount"] + off) for off in (-1, 0, 1)]
+    async with db.read() as conn:
+        found = await bulk.look_up(
+            conn, schema.amount_reservations, ("pay_to", "amount"), wanted, telling=("invoice_id",)
+        )
+    assert found == [(1, row["invoice_id"])]
+
+
+async def test_look_up__of_nothing__is_nothing(db: Database) -> None:
+    async with db.read() as conn:
+        assert await bulk.look_up(conn, schema.tokens, ("address",), [], telling=()) == []
