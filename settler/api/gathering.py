@@ -61,11 +61,17 @@ class Gathered(Generic[Q, A]):
 
     async def _work(self) -> None:
         """As long as somebody waits."""
-        while self._waiting:
-            asked = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
-            wanted = [(question, answer) for question, answer in asked if not answer.done()]
-            if wanted:
-                await self._answer(wanted)
+        try:
+            while self._waiting:
+                asked = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
+                wanted = [(question, answer) for question, answer in asked if not answer.done()]
+                if wanted:
+                    await self._answer(wanted)
+        finally:
+            # not when the task is found done, which is later: who asks in between would wait for nobody
+            task = asyncio.current_task()
+            assert task is not None, "it runs in one"
+            self._under_way.discard(task)
 
     async def _answer(self, wanted: Sequence[tuple[Q, asyncio.Future[A]]]) -> None:
         try:

@@ -74,9 +74,14 @@ async def _shop(orders: Orders, requests: Iterator[bytes], latencies: list[float
     await writer.wait_closed()
 
 
+def address_of(number: int) -> Address:
+    """Where the invoice of that number is to be paid."""
+    return Address((ADDRESSES + number).to_bytes(20))
+
+
 def _request(orders: Orders, number: int) -> bytes:
     """An invoice with an address of its own."""
-    pay_to = to_checksum(Address((ADDRESSES + number).to_bytes(20)))
+    pay_to = to_checksum(address_of(number))
     body = json.dumps(
         {
             "amount": f"{10 + number % 90}.{number % 100:02}",

@@ -1,9 +1,9 @@
 """`settler bench create`: invoices made a second over HTTP, each with an address, an API key and an Idempotency-Key.
 
 The real daemon runs in this process, and who orders in one of its own (`settler.bench.buyers`). One chain is configured
-whose node does not answer: making invoices asks none. The floor is measured in the same run: the very rows that were
-written, as the database has them, inserted by its driver into equal tables, as many to a transaction as there were
-orders at once.
+whose node does not answer: making invoices asks none. The same without HTTP, authentication and JSON says what the
+store takes of it. The floor is measured in the same run: the very rows that were written, as the database has them,
+inserted by its driver into equal tables, as many to a transaction as there were orders at once.
 """
 
 from __future__ import annotations
@@ -25,22 +25,28 @@ import psycopg
 from psycopg import sql
 
 from chains.address import to_checksum
-from chains.model import Address
+from chains.model import Address, ChainId, Token
 from settler.anvil import _end_with_parent
-from settler.bench.buyers import CHAIN, SYMBOL, Orders, Served, order
+from settler.api.creating import Creating, Made, Order
+from settler.bench.buyers import CHAIN, SYMBOL, Orders, Served, address_of, order
 from settler.bench.measuring import Meter, Report, percentile
 from settler.clock import SystemClock
+from settler.domain.deposits import POOL_ONLY
+from settler.domain.drafting import ChainOffer, InvoiceDefaults, InvoiceRequest, OptionRequest
+from settler.domain.invoices import Match
 from settler.runtime.embedded import embedded
 from settler.storage import api_keys, migrate
 from settler.storage.api_keys import SECRET_BYTES, Scope
 from settler.storage.connect import SQLITE_PRAGMAS
 from settler.storage.engine import Database
+from settler.storage.idempotency import Claim
 
 TABLES = ("invoices", "invoice_options", "watched_addresses", "events", "idempotency_keys")
 """What a new invoice with an address of its own is written to."""
 WARM_UP = 500
 """Invoices made first, and not measured: statements are compiled, connections opened."""
 TOKEN = Address(b"\xc0" * 20)
+_TOKEN = Token(chain_id=ChainId(31337), symbol=SYMBOL, address=TOKEN, decimals=6, currency="USD")
 NO_NODE = "http://127.0.0.1:9"
 """The discard port: nothing answers there."""
 
@@ -59,6 +65,7 @@ async def creating(*, invoices: int, at_once: int, database: str | None) -> Repo
 
 async def _row(kind: str, url: str, home: Path, invoices: int, at_once: int) -> dict[str, Any]:
     spent, served = await _measured(url, home, invoices, at_once)
+    stored = await _stored(url, invoices, at_once)
     floor = await asyncio.to_thread(_FLOORS[kind], url, home, invoices, at_once)
     return {
         "database": kind,
@@ -66,6 +73,8 @@ async def _row(kind: str, url: str, home: Path, invoices: int, at_once: int) -> 
         "cpu_us_per_invoice": round(1e6 * spent.cpu_s / invoices),
         "p50_ms": round(percentile(served.latencies_ms, 0.5), 1),
         "p99_ms": round(percentile(served.latencies_ms, 0.99), 1),
+        "store_per_s": round(invoices / stored.wall_s),
+        "store_cpu_us": round(1e6 * stored.cpu_s / invoices),
         "floor_per_s": round(invoices / floor.wall_s),
         "floor_cpu_us": round(1e6 * floor.cpu_s / invoices),
         "wall_ratio": round(served.wall_s / floor.wall_s, 1),
@@ -86,6 +95,39 @@ async def _measured(url: str, home: Path, invoices: int, at_once: int) -> tuple[
                 Orders(host=at.hostname, port=at.port, key=key, count=invoices, at_once=at_once, first=WARM_UP)
             )
     return spent, served
+
+
+async def _stored(url: str, invoices: int, at_once: int) -> Meter:
+    """As many invoices more, as the API makes them of requests that it has read."""
+    db = await Database.open(url)
+    try:
+        creating = Creating(
+            db=db,
+            clock=SystemClock(),
+            catalog={CHAIN: ChainOffer(name=CHAIN, chain_id=_TOKEN.chain_id, tokens={SYMBOL: _TOKEN})},
+            defaults=InvoiceDefaults(),
+            deposits=POOL_ONLY,
+            entropy=secrets.token_bytes,
+        )
+        orders = iter([_order(number) for number in range(WARM_UP + invoices, WARM_UP + 2 * invoices)])
+
+        async def shop() -> None:
+            for each in orders:
+                outcome = await creating.create(each)
+                assert isinstance(outcome, Made) and outcome.told is not None, "nothing refuses it"
+
+        with Meter() as spent:
+            await asyncio.gather(*(shop() for _ in range(at_once)))
+    finally:
+        await db.dispose()
+    return spent
+
+
+def _order(number: int) -> Order:
+    option = OptionRequest(chain=CHAIN, token=SYMBOL, pay_to=address_of(number), match=Match.ADDRESS)
+    request = InvoiceRequest(amount="12.34", reference=f"order-{number}", options=(option,), metadata={"cart": number})
+    claim = Claim(scope="bench", key=f"bench-{number:012}", request_hash=number.to_bytes(32))
+    return Order(request=request, claim=claim, path="/v1/invoices")
 
 
 async def _ordered(orders: Orders) -> Served:

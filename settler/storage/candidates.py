@@ -151,7 +151,12 @@ async def _by_payer(
     found: dict[tuple[Address, Address], set[InvoiceId]] = defaultdict(set)
     # as the index is for; the strategy is looked at here, since SQLite would make itself an index of it each time
     for at, match, id_ in await look_up(
-        conn, _o, ("payer", "pay_to"), asked, telling=("match", "invoice_id"), besides="invoice_options.payer IS NOT NULL"
+        conn,
+        _o,
+        ("payer", "pay_to"),
+        asked,
+        telling=("match", "invoice_id"),
+        besides="invoice_options.payer IS NOT NULL",
     ):
         if match == Match.PAYER.value:
             payer, pay_to = asked[at]

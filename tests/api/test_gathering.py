@@ -43,6 +43,21 @@ async def test_question__alone__is_asked_at_once() -> None:
     assert oracle.asked == [[4]]
 
 
+@pytest.mark.parametrize("lanes", [1, 2])
+@pytest.mark.parametrize("askers", [1, 3])
+async def test_question__asked_as_soon_as_the_one_before_is_answered__is_answered(lanes: int, askers: int) -> None:
+    oracle = Oracle()
+    oracle.may_answer.set()
+    gathered = Gathered[int, int](oracle, most=10, lanes=lanes, name="asking")
+
+    async def one_after_the_other() -> list[int]:
+        return [await gathered(n) for n in range(5)]
+
+    async with asyncio.timeout(10):
+        answers = await asyncio.gather(*(one_after_the_other() for _ in range(askers)))
+    assert answers == [[0, 10, 20, 30, 40]] * askers
+
+
 async def test_questions__while_an_answer_is_under_way__are_asked_together_and_bounded() -> None:
     oracle = Oracle()
     tasks = ask(oracle, *range(8), most=3)

@@ -15,6 +15,8 @@ _CREATE: Columns = {
     "µs CPU/invoice": lambda row: str(row["cpu_us_per_invoice"]),
     "p50 ms": lambda row: str(row["p50_ms"]),
     "p99 ms": lambda row: str(row["p99_ms"]),
+    "store/s": lambda row: f"{row['store_per_s']:,}",
+    "store µs CPU": lambda row: str(row["store_cpu_us"]),
     "floor/s": lambda row: f"{row['floor_per_s']:,}",
     "floor µs CPU": lambda row: str(row["floor_cpu_us"]),
     "wall ÷ floor": lambda row: str(row["wall_ratio"]),
