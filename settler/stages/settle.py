@@ -344,8 +344,8 @@ class Settle:
         settled = {"settled_number": end.number, "settled_hash": end.hash, "settled_time": end.time}
         scanned = {"scanned_number": end.number, "scanned_hash": end.hash, "scanned_time": end.time}
         async with self._db.write() as conn:
-            current = await chains.get(conn, state.chain_id)
-            assert current is not None, "a chain's row is never deleted"
+            # locked: else the first reading may go on between this look and the writing, and be put back
+            current = await chains.lock(conn, state.chain_id)
             # at the same height too: the first reading may stand on a fork there
             is_ahead = current.scanned_number is None or end.number >= current.scanned_number
             after = await chains.advance(

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from chains.errors import ChainError
 from settler.domain.invoices import Allocation, TransferStatus, UnmatchedReason
-from settler.storage import schema
+from settler.storage import chains, schema
+from settler.storage.chains import ChainState, CursorMoved
 from settler.storage.engine import Database
 from tests.support.world import World
 
@@ -249,3 +260,38 @@ async def test_far_behind__the_second_reading_catches_up_alone_and_in_order(db: 
     assert world.it.reader.calls["eth_getLogs"] - calls_before <= 16
     await world.catch_up()
     assert (await world.state()).scanned_number == world.it.chain.head.number
+
+
+async def test_first_reading__goes_on_while_the_second_commits__is_not_put_back(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = await World.on(db)
+    world.mine(4)
+    await world.catch_up()
+    world.mine(5)
+    await world.it.watch.tick()  # looked: the next one reads
+    reading: list[asyncio.Task[None]] = []
+    advance = chains.advance
+
+    async def go_on() -> None:
+        with suppress(ChainError, CursorMoved):
+            await world.it.watch.tick()
+
+    async def advance_late(
+        conn: AsyncConnection, before: ChainState, *, now: datetime, guard: Sequence[str], **changes: Any
+    ) -> ChainState:
+        if "settled_hash" in guard and not reading:
+            reading.append(asyncio.create_task(go_on()))
+            await asyncio.wait(reading, timeout=0.3)
+        return await advance(conn, before, now=now, guard=guard, **changes)
+
+    monkeypatch.setattr(chains, "advance", advance_late)
+    while not reading:
+        await world.it.settle.tick()
+    await asyncio.gather(*reading)
+    state = await world.state()
+    assert state.scanned_number is not None
+    async with db.read() as conn:
+        held = await chains.held_blocks(conn, state.chain_id)
+    assert held[-1].number == state.scanned_number
+    assert held[-1].hash == state.scanned_hash
