@@ -138,8 +138,8 @@ def takes_every_token_for_one_of_six_decimals() -> None:
     """Amounts are rescaled as if each token had the decimals of the most common one."""
     edit(
         "settler.domain.settlement:received",
-        "rescale_exact(t.identity.amount, t.decimals, invoice.scale)",
-        "rescale_exact(t.identity.amount, 6, invoice.scale)",
+        "t.identity.amount if t.decimals == scale else rescale_exact(t.identity.amount, t.decimals, scale)",
+        "rescale_exact(t.identity.amount, 6, scale)",
     )
 
 

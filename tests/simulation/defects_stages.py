@@ -51,8 +51,8 @@ def commits_the_cursor_before_the_facts() -> None:
     """The cursor moves in a transaction of its own, the facts follow in the next."""
     edit(
         "settler.stages.settle:Settle._commit",
-        "            held = await self._undecided(conn, read)\n",
-        "        async with self._db.write() as conn:\n            held = await self._undecided(conn, read)\n",
+        "            held = await self._held(conn, read)\n            shown",
+        "        async with self._db.write() as conn:\n            held = await self._held(conn, read)\n            shown",
     )
 
 
@@ -61,8 +61,8 @@ def leaves_what_a_fork_dropped() -> None:
     """A payment that the second reading does not show stays as the first one recorded it."""
     edit(
         "settler.stages.settle:Settle._commit",
-        "missing=missing, known=early.standing",
-        "missing=(), known=early.standing",
+        "missing=[t for t in held.within if not t.is_final]",
+        "missing=[]",
     )
 
 
