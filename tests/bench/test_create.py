@@ -11,8 +11,8 @@ from settler.bench.creating import creating
 from tests.support.daemon import cli
 
 FIELDS = {
-    "database", "invoices_per_s", "cpu_us_per_invoice", "p50_ms", "p99_ms", "store_per_s", "store_cpu_us", "floor_per_s",
-    "floor_cpu_us", "wall_ratio",
+    "database", "invoices_per_s", "cpu_us_per_invoice", "p50_ms", "p99_ms", "store_per_s", "store_cpu_us",
+    "floor_per_s", "floor_cpu_us", "wall_ratio",
 }  # fmt: skip
 
 

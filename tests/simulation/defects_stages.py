@@ -52,7 +52,8 @@ def commits_the_cursor_before_the_facts() -> None:
     edit(
         "settler.stages.settle:Settle._commit",
         "            held = await self._held(conn, read)\n            shown",
-        "        async with self._db.write() as conn:\n            held = await self._held(conn, read)\n            shown",
+        "        async with self._db.write() as conn:\n"
+        "            held = await self._held(conn, read)\n            shown",
     )
 
 
