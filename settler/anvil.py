@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import functools
 import os
 import platform
 import re
 import shutil
-import signal
-import sys
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import aiohttp
 import msgspec
+
+from settler.children import end_with_parent
 
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
@@ -46,7 +45,6 @@ OUTPUT_MAX_BYTES = 4_096
 
 _PROJECT_ROOT = Path(__file__).resolve().parent.parent
 _LISTENING = re.compile(rb"Listening on 127\.0\.0\.1:(\d+)")
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class AnvilError(RuntimeError):
@@ -216,7 +214,7 @@ class Anvil:
             env={"HOME": home, "TMPDIR": home, "PATH": os.defpath, "NO_COLOR": "1"},
             # Ctrl-C is for us: the node ends after those who use it.
             start_new_session=True,
-            preexec_fn=_end_with_parent(),
+            preexec_fn=end_with_parent(),
         )
         self._cleanup.push_async_callback(self._stop)
         self._port = await self._read_port()
@@ -295,11 +293,3 @@ def _platform() -> str:
     machine = platform.machine().lower()
     arch = {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
     return f"{platform.system().lower()}-{arch}"
-
-
-def _end_with_parent() -> Callable[[], None] | None:
-    """For the child, before it becomes anvil: be ended when this process dies without a word (SIGKILL). Linux only."""
-    if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None).prctl
-    return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -13,9 +13,6 @@ final height. Ratios are to the floor's last stage, of the same run.
 
 from __future__ import annotations
 
-import asyncio
-import json
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -23,9 +20,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from settler.anvil import _end_with_parent
 from settler.bench.canned import TOKEN, CannedChain, Served, deposit_address
 from settler.bench.catching_up import OnProgress, Run, catch_up
+from settler.bench.companions import companion
 from settler.bench.floor import floor
 from settler.bench.measuring import Report
 from settler.bench.mined import mined
@@ -38,8 +35,6 @@ LOGS_A_BLOCK = 200 / 3
 INVOICES_LEAST = 10_000
 WARM_UP = 1 / 3
 """Share of the events before memory is measured: buffers grow to their size."""
-START_TIMEOUT_S = 120.0
-"""It takes a moment on an idle machine; the rest is for busy ones."""
 _TOPIC_PADDING = "0x" + "00" * 12
 
 
@@ -98,7 +93,9 @@ def work_of(
 
 
 async def backfill(work: Work, on_progress: OnProgress = lambda _done, _said: None) -> Report:
-    """A row a stage of the floor and a case. Times are µs an event. Raises `AnvilError` where that is asked for."""
+    """A row a stage of the floor and a case. Times are µs an event. Raises `CompanionFailed`, and `AnvilError` where
+    anvil is asked for.
+    """
     with tempfile.TemporaryDirectory(prefix="settler-backfill-") as folder:
         told = _Told(work, Path(folder), on_progress)
         rows = await _canned_rows(work, told)
@@ -216,16 +213,6 @@ def _of(run: Run, work: Work, case: str) -> dict[str, Any]:
 
 @asynccontextmanager
 async def _served(chain: CannedChain) -> AsyncIterator[Served]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "settler.bench.canned", json.dumps(asdict(chain)),
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, preexec_fn=_end_with_parent(),
-    )  # fmt: skip
-    try:
-        assert process.stdout is not None, "it was given a pipe"
-        async with asyncio.timeout(START_TIMEOUT_S):
-            line = await process.stdout.readline()
-        yield Served(url=json.loads(line)["rpc"], token=TOKEN, first=1, final=chain.final)
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
+    async with companion("canned", **asdict(chain)) as server:
+        ready = await server.heard()
+        yield Served(url=ready["rpc"], token=TOKEN, first=1, final=chain.final)

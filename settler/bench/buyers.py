@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from chains.address import to_checksum
 from chains.model import Address
+from settler.bench.companions import answer, argument
 
 CHAIN, SYMBOL = "bench", "TUSD"
 ADDRESSES = 0xC4EA7E << 128
@@ -98,4 +98,4 @@ def _request(orders: Orders, number: int) -> bytes:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(asdict(asyncio.run(order(Orders(**json.loads(sys.argv[1])))))))
+    answer(asdict(asyncio.run(order(Orders(**argument())))))

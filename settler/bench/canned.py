@@ -15,8 +15,6 @@ What does not belong here: proofs. The headers' hashes are made up, and commit t
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,6 +25,7 @@ import msgspec
 
 from chains.model import Address
 from contracts_abi import TRANSFER_TOPIC
+from settler.bench.companions import answer, argument, dismissed
 
 CHAIN_ID = 31337
 TOKEN = Address(bytes.fromhex("7a9f0c3e5d1b48a6c2e4f08192a3b4c5d6e7f809"))
@@ -314,10 +313,8 @@ async def _serve(chain: CannedChain) -> None:
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: _Connection(chain), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    sys.stdout.write(json.dumps({"rpc": f"http://127.0.0.1:{port}"}) + "\n")
-    sys.stdout.flush()
-    # ends with whoever asked for it
-    await asyncio.to_thread(sys.stdin.read)
+    answer({"rpc": f"http://127.0.0.1:{port}"})
+    await dismissed()
     server.close()
 
 
@@ -332,4 +329,4 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 if __name__ == "__main__":
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(CannedChain(**json.loads(sys.argv[1]))))
+        runner.run(_serve(CannedChain(**argument())))

@@ -21,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from chains.address import to_checksum
 from chains.model import Address
 from settler.bench.canned import CHAIN_ID, DECIMALS, GENESIS_S, SYMBOL, UNIT, CannedChain, Served, deposit_address
+from settler.bench.databases import opened
 from settler.bench.measuring import Meter, forget_peak, peak_rss_mib, rss_mib
 from settler.bench.sampling import Sampler
 from settler.clock import SystemClock
@@ -78,12 +79,9 @@ async def catch_up(
     have to agree, on the one server.
     """
     settings = load(_config(folder, served, quorum), {})
-    db = await Database.open(settings.database_url)
-    try:
+    async with opened(settings.database_url) as db:
         await migrate.upgrade_open(db)
         return await _settled(settings, db, served, chain, on_progress, is_profiled=is_profiled)
-    finally:
-        await db.dispose()
 
 
 async def _settled(

@@ -12,7 +12,6 @@ import asyncio
 import json
 import secrets
 import sqlite3
-import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import closing
@@ -26,9 +25,10 @@ from psycopg import sql
 
 from chains.address import to_checksum
 from chains.model import Address, ChainId, Token
-from settler.anvil import _end_with_parent
 from settler.api.creating import Creating, Made, Order
 from settler.bench.buyers import CHAIN, SYMBOL, Orders, Served, address_of, order
+from settler.bench.companions import START_S, companion
+from settler.bench.databases import opened
 from settler.bench.measuring import Meter, Report, percentile
 from settler.clock import SystemClock
 from settler.domain.deposits import POOL_ONLY
@@ -38,7 +38,6 @@ from settler.runtime.embedded import embedded
 from settler.storage import api_keys, migrate
 from settler.storage.api_keys import SECRET_BYTES, Scope
 from settler.storage.connect import SQLITE_PRAGMAS
-from settler.storage.engine import Database
 from settler.storage.idempotency import Claim
 
 TABLES = ("invoices", "invoice_options", "watched_addresses", "events", "idempotency_keys")
@@ -47,12 +46,17 @@ WARM_UP = 500
 """Invoices made first, and not measured: statements are compiled, connections opened."""
 TOKEN = Address(b"\xc0" * 20)
 _TOKEN = Token(chain_id=ChainId(31337), symbol=SYMBOL, address=TOKEN, decimals=6, currency="USD")
+ORDER_S = 0.2
+"""An invoice may take at most, on average."""
 NO_NODE = "http://127.0.0.1:9"
 """The discard port: nothing answers there."""
 
 
 async def creating(*, invoices: int, at_once: int, database: str | None) -> Report:
-    """A row for SQLite, and one for `database`: a URL of an empty, migrated PostgreSQL database."""
+    """A row for SQLite, and one for `database`: a URL of an empty, migrated PostgreSQL database.
+
+    Raises `CompanionFailed`, and what the daemon raises before it runs.
+    """
     with tempfile.TemporaryDirectory(prefix="settler-bench-") as folder:
         home = Path(folder)
         url = f"sqlite:///{home / 'settler.db'}"
@@ -99,8 +103,8 @@ async def _measured(url: str, home: Path, invoices: int, at_once: int) -> tuple[
 
 async def _stored(url: str, invoices: int, at_once: int) -> Meter:
     """As many invoices more, as the API makes them of requests that it has read."""
-    db = await Database.open(url)
-    try:
+    orders = iter([_order(number) for number in range(WARM_UP + invoices, WARM_UP + 2 * invoices)])
+    async with opened(url) as db:
         creating = Creating(
             db=db,
             clock=SystemClock(),
@@ -109,7 +113,6 @@ async def _stored(url: str, invoices: int, at_once: int) -> Meter:
             deposits=POOL_ONLY,
             entropy=secrets.token_bytes,
         )
-        orders = iter([_order(number) for number in range(WARM_UP + invoices, WARM_UP + 2 * invoices)])
 
         async def shop() -> None:
             for each in orders:
@@ -118,8 +121,6 @@ async def _stored(url: str, invoices: int, at_once: int) -> Meter:
 
         with Meter() as spent:
             await asyncio.gather(*(shop() for _ in range(at_once)))
-    finally:
-        await db.dispose()
     return spent
 
 
@@ -131,37 +132,22 @@ def _order(number: int) -> Order:
 
 
 async def _ordered(orders: Orders) -> Served:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "settler.bench.buyers", json.dumps(asdict(orders)),
-        stdout=asyncio.subprocess.PIPE, preexec_fn=_end_with_parent(),
-    )  # fmt: skip
-    try:
-        said, _ = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.terminate()
-            await process.wait()
-    if process.returncode != 0:
-        raise RuntimeError("who ordered failed; the words are above")
-    return Served(**json.loads(said))
+    async with companion("buyers", **asdict(orders)) as buyers:
+        return Served(**await buyers.heard(within_s=START_S + orders.count * ORDER_S))
 
 
 async def _key(url: str) -> str:
-    db = await Database.open(url)
-    try:
-        async with db.write() as conn:
-            _, text = await api_keys.create(
-                conn,
-                name="bench",
-                scopes=[Scope.WRITE],
-                merchant=None,
-                now=SystemClock().now(),
-                who="bench",
-                secret=secrets.token_bytes(SECRET_BYTES),
-                entropy=secrets.token_bytes(10),
-            )
-    finally:
-        await db.dispose()
+    async with opened(url) as db, db.write() as conn:
+        _, text = await api_keys.create(
+            conn,
+            name="bench",
+            scopes=[Scope.WRITE],
+            merchant=None,
+            now=SystemClock().now(),
+            who="bench",
+            secret=secrets.token_bytes(SECRET_BYTES),
+            entropy=secrets.token_bytes(10),
+        )
     return text
 
 

@@ -3,7 +3,7 @@ customers who order and pay at a steady rate.
 
     python -m settler.bench.customers '{"rate": 50, "seconds": 1800, "anvil": null}'
     > {"rpc": "http://127.0.0.1:…", "token": "0x…"}         it is ready for a daemon to watch it
-    < http://127.0.0.1:8080                                  that daemon's API
+    < {"api": "http://127.0.0.1:8080"}                       that daemon's
     > {"invoices": …, "paid": …, "settled": …, …}           when all is settled, or was waited for long enough
 
 Each invoice has an address of its own and is paid in full, many in one transaction, as an exchange pays out.
@@ -12,8 +12,6 @@ Each invoice has an address of its own and is paid in full, many in one transact
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 from dataclasses import asdict, dataclass, field
 from http import HTTPStatus
 
@@ -24,9 +22,9 @@ from chains.address import to_checksum
 from chains.model import Address
 from settler import devchain
 from settler.anvil import Anvil, find_anvil
+from settler.bench.anvil_chain import DECIMALS, SYMBOL, UNIT
+from settler.bench.companions import answer, argument, asked
 
-SYMBOL, DECIMALS = "TUSD", 6
-UNIT = 10**DECIMALS
 BLOCK_S = 1.0
 CREATORS = 8
 """Requests for a new invoice under way at a time."""
@@ -161,19 +159,14 @@ async def _serve(order: Order) -> None:
         token = await devchain.deploy_token(node, SYMBOL, DECIMALS)
         payouts = await devchain.deploy_batch_payout(node)
         await devchain.mint(node, token, payouts, 10**9 * UNIT)
-        _say({"rpc": node.url, "token": to_checksum(token)})
-        address = (await asyncio.to_thread(sys.stdin.readline)).strip()
-        if not address:
+        answer({"rpc": node.url, "token": to_checksum(token)})
+        wanted = await asked()
+        if wanted is None:
             return  # who wanted this is gone
-        async with aiohttp.ClientSession(address) as api:
+        async with aiohttp.ClientSession(wanted["api"]) as api:
             shop = _Shop(order=order, node=node, token=token, payouts=payouts, api=api)
-            _say(asdict(await shop.open()))
-
-
-def _say(line: dict[str, object]) -> None:
-    sys.stdout.write(json.dumps(line) + "\n")
-    sys.stdout.flush()
+            answer(asdict(await shop.open()))
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(Order(**json.loads(sys.argv[1]))))
+    asyncio.run(_serve(Order(**argument())))

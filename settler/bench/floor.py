@@ -26,7 +26,9 @@ LOGS_A_REQUEST = 10_000
 """What most providers answer at most; larger buffers are slower as well."""
 
 
-class _Log(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+class BareLog(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """What a payment is made of, and no more."""
+
     address: str
     topics: tuple[str, ...]
     data: str
@@ -36,7 +38,7 @@ class _Log(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 class _Reply(msgspec.Struct, frozen=True, gc=False):
-    result: list[_Log]
+    result: list[BareLog]
 
 
 _HEADERS = {"Content-Type": "application/json"}
@@ -58,13 +60,13 @@ class Stage:
 async def floor(served: Served, chain: CannedChain, invoices: Collection[str], folder: Path) -> list[Stage]:
     """All stages over the whole chain. `invoices`: their recipients as topics, in lower case."""
     known = dict.fromkeys(invoices, True)
-    found: list[_Log] = []
+    found: list[BareLog] = []
     with closing(_opened(folder / "floor.db")) as store:
 
-        def matched(body: bytes) -> list[_Log]:
+        def matched(body: bytes) -> list[BareLog]:
             return [log for log in _decode(body).result if log.topics[2] in known]
 
-        def stored(body: bytes) -> list[_Log]:
+        def stored(body: bytes) -> list[BareLog]:
             logs = matched(body)
             with store:
                 store.executemany("INSERT INTO transfers VALUES (?, ?, ?, ?, ?, ?)", map(_row, logs))
@@ -128,6 +130,6 @@ def _opened(path: Path) -> sqlite3.Connection:
     return store
 
 
-def _row(log: _Log) -> tuple[str, int, int, str, str, str]:
+def _row(log: BareLog) -> tuple[str, int, int, str, str, str]:
     _, sender, recipient = log.topics
     return log.transaction_hash, int(log.log_index, 16), int(log.block_number, 16), sender, recipient, log.data

@@ -10,18 +10,17 @@ Chain and payers are a process of their own (`payers`); what is said of processo
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from settler.anvil import CHAIN_ID, AnvilError
+from settler.bench.anvil_chain import FINALITY_BLOCKS, configured
+from settler.bench.companions import START_S, Companion, companion
 from settler.bench.measuring import Meter, Report, percentile
-from settler.bench.payers import BLOCK_S, DECIMALS, FINALITY_BLOCKS, SYMBOL, WAIT_S, Load, Seen
+from settler.bench.payers import BLOCK_S, WAIT_S, Load, Seen
 from settler.runtime.collecting import collect_seldom
 from settler.runtime.embedded import embedded
 
@@ -29,12 +28,8 @@ POLL_S = 0.25
 PROVIDERS, QUORUM, PROOF = 3, 2, "receipts"
 SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 LOOP_LOOK_S = 0.005
-START_S = 60.0
-"""Until the chain is there, or its payers are."""
 ORDER_S = 0.2
 """An invoice may take at most, on average, before its payment."""
-LINE_LIMIT = 2**24
-"""Bytes of what payers say at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,19 +61,26 @@ async def latencies(
 ) -> Report:
     """One row a load. `payments`: in a busy block. `database`: a URL; `None`: SQLite in a temporary directory.
 
-    Raises `AnvilError`, and what the daemon raises before it runs.
+    Raises `CompanionFailed`, and what the daemon raises before it runs.
     """
     collect_seldom()  # as the daemon's own process does
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="settler-bench-") as folder:
         url = database or f"sqlite:///{Path(folder) / 'settler.db'}"
-        async with _payers(anvil) as payers:
-            ready = await payers.heard(within_s=START_S)
-            config = Path(folder) / "settler.toml"
-            config.write_text(_config(ready, url))
+        async with companion("payers", anvil=anvil) as payers:
+            ready = await payers.heard()
+            config = configured(
+                Path(folder),
+                database=url,
+                poll_interval_s=POLL_S,
+                providers=PROVIDERS,
+                quorum=QUORUM,
+                proof=PROOF,
+                **ready,
+            )
             async with embedded(config) as (address, _):
                 payers.say({"api": address, "database": url})
-                await payers.heard(within_s=START_S)
+                await payers.heard()
                 for each in loads(steady_blocks=steady_blocks, payments=payments, busy_blocks=busy_blocks):
                     rows.append(await _measured(payers, each))  # noqa: PERF401  # one after the other
     inputs = {
@@ -92,7 +94,7 @@ async def latencies(
     return Report(benchmark="live latencies", inputs=inputs, rows=rows)
 
 
-async def _measured(payers: _Process, each: Named) -> dict[str, Any]:
+async def _measured(payers: Companion, each: Named) -> dict[str, Any]:
     load = each.load
     payments = load.payments * load.blocks
     payers.say(asdict(load))
@@ -127,62 +129,3 @@ def _holds() -> Iterator[list[float]]:
         yield held
     finally:
         asking.cancel()
-
-
-class _Process:
-    """The payers, spoken to in lines of JSON."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
-
-    def say(self, line: dict[str, object]) -> None:
-        assert self._process.stdin is not None, "it was given a pipe"
-        self._process.stdin.write(json.dumps(line).encode() + b"\n")
-
-    async def heard(self, *, within_s: float) -> dict[str, Any]:
-        assert self._process.stdout is not None, "it was given a pipe"
-        async with asyncio.timeout(within_s):
-            line = await self._process.stdout.readline()
-        if not line:
-            raise AnvilError("the chain and its payers ended before they were done; their words are above")
-        heard: dict[str, Any] = json.loads(line)
-        return heard
-
-
-@asynccontextmanager
-async def _payers(anvil: str | None) -> AsyncIterator[_Process]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "settler.bench.payers", json.dumps({"anvil": anvil}),
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=LINE_LIMIT,
-    )  # fmt: skip
-    try:
-        yield _Process(process)
-    finally:
-        if process.returncode is None:
-            with suppress(ProcessLookupError):
-                process.terminate()
-        await process.wait()
-
-
-def _config(ready: dict[str, Any], database: str) -> str:
-    urls = [f"{ready['rpc']}/?provider={number}" for number in range(PROVIDERS)]
-    return f"""\
-[database]
-url = {json.dumps(database)}
-[api]
-listen = "127.0.0.1:0"
-auth = "none"
-[runtime]
-worker = "live"
-[chains.anvil]
-chain_id = {CHAIN_ID}
-rpc = {json.dumps(urls)}
-start_block = 0
-finality = {FINALITY_BLOCKS}
-quorum = {QUORUM}
-proof = "{PROOF}"
-poll_interval_s = {POLL_S}
-[chains.anvil.token.{SYMBOL}]
-address = "{ready["token"]}"
-decimals = {DECIMALS}
-"""

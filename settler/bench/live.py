@@ -14,7 +14,6 @@ Idle: invoices wait, nobody pays. Busy: each block holds a payment of one of the
 from __future__ import annotations
 
 import asyncio
-import json
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -28,13 +27,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from chains.address import to_checksum
 from chains.model import Address
 from settler import devchain
-from settler.anvil import CHAIN_ID, Anvil, find_anvil
+from settler.anvil import Anvil, find_anvil
+from settler.bench.anvil_chain import DECIMALS, FINALITY_BLOCKS, SYMBOL, UNIT, configured
 from settler.bench.measuring import Report
 from settler.runtime.embedded import embedded
 
 POLL_S = 0.1
-FINALITY_BLOCKS = 3
-UNIT = 10**6
 DEPOSIT_ADDRESSES = 0xBE7C4 << 128
 """Invoices' addresses count up from here; nobody has their keys."""
 DRAIN_S = 60.0
@@ -142,7 +140,7 @@ class _World:
         body = {
             "amount": "1.00",
             "reference": f"bench-{self.invoices}",
-            "options": [{"chain": "anvil", "token": "TUSD", "pay_to": to_checksum(to)}],
+            "options": [{"chain": "anvil", "token": SYMBOL, "pay_to": to_checksum(to)}],
         }
         async with self.api.post("/v1/invoices", json=body) as response:
             assert response.status == 201, await response.text()
@@ -163,40 +161,23 @@ class _World:
 async def _watched(setting: Setting, anvil: str | None) -> AsyncIterator[_World]:
     """The daemon over a node of its own."""
     async with Anvil(find_anvil(anvil), no_mining=True) as node:
-        token = await devchain.deploy_token(node, "TUSD", 6)
+        token = await devchain.deploy_token(node, SYMBOL, DECIMALS)
         payer = node.accounts[1]
         await devchain.mint(node, token, devchain.address_of(payer), 10**6 * UNIT)
         with tempfile.TemporaryDirectory(prefix="settler-bench-") as folder:
-            config = Path(folder) / "settler.toml"
-            config.write_text(_config(setting, Path(folder), node, token))
+            config = configured(
+                Path(folder),
+                rpc=node.url,
+                token=to_checksum(token),
+                database=f"sqlite:///{Path(folder) / 'settler.db'}",
+                poll_interval_s=POLL_S,
+                **asdict(setting),
+            )
             async with embedded(config) as (address, _), aiohttp.ClientSession(address) as api:
                 world = _World(node=node, token=token, api=api)
                 await devchain.mine(node, 1 + FINALITY_BLOCKS)
                 await world.decided()
                 yield world
-
-
-def _config(setting: Setting, folder: Path, node: Anvil, token: Address) -> str:
-    # one node behind several names: what is counted is what is asked
-    urls = [f"{node.url}/?provider={number}" for number in range(setting.providers)]
-    return f"""\
-[database]
-url = "sqlite:///{folder / "settler.db"}"
-[api]
-listen = "127.0.0.1:0"
-auth = "none"
-[chains.anvil]
-chain_id = {CHAIN_ID}
-rpc = {json.dumps(urls)}
-start_block = 0
-finality = {FINALITY_BLOCKS}
-quorum = {setting.quorum}
-proof = "{setting.proof}"
-poll_interval_s = {POLL_S}
-[chains.anvil.token.TUSD]
-address = "{to_checksum(token)}"
-decimals = 6
-"""
 
 
 async def _measured(world: _World, setting: Setting, cadence: Cadence, *, polls: int, is_busy: bool) -> Figure:

@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from statistics import median
@@ -24,6 +23,7 @@ from typing import Any
 
 from chains.model import Address, BaseUnits, BlockNumber, ChainId, Token, TransferIdentity, TxHash
 from chains.proof.keccak import keccak
+from settler.bench.databases import opened
 from settler.bench.filling import NOW, OWNERS, Filler, Waits, postgres_filler, sqlite_filler
 from settler.bench.measuring import MIB, Meter, Report, peak_rss_mib, rss_mib
 from settler.domain.matching import Arrival, Matched, match
@@ -54,7 +54,7 @@ async def matching(*, sizes: Sequence[int] = SIZES, database: str | None, transf
 
 
 async def _measured(url: str, filler: Filler, sizes: Sequence[int], count: int) -> list[dict[str, Any]]:
-    async with _opened(url) as db, db.write() as conn:
+    async with opened(url) as db, db.write() as conn:
         await chains.register(conn, chain_id=CHAIN, name="base", tokens=[TOKEN], now=NOW)
     rows: list[dict[str, Any]] = []
     for size in sorted(sizes):
@@ -78,12 +78,12 @@ async def _row(url: str, filler: Filler, size: int, count: int) -> dict[str, Any
     cold: list[Meter] = []
     warm: list[Meter] = []
     matched = 0
-    async with _opened(url) as db:
+    async with opened(url) as db:
         await _matched(db, _span(draw, size, count))  # statements are compiled, connections made
     for _ in range(SPANS):
         arrivals = _span(draw, size, count)
         filler.forget_pages()
-        async with _opened(url) as db:
+        async with opened(url) as db:
             for spent in (cold, warm):
                 with Meter() as meter:
                     matched = await _matched(db, arrivals)
@@ -104,15 +104,6 @@ async def _row(url: str, filler: Filler, size: int, count: int) -> dict[str, Any
 
 def _us(spent: Sequence[Meter], of: Callable[[Meter], float], count: int) -> float:
     return round(1e6 * median(map(of, spent)) / count, 1)
-
-
-@asynccontextmanager
-async def _opened(url: str) -> AsyncIterator[Database]:
-    db = await Database.open(url)
-    try:
-        yield db
-    finally:
-        await db.dispose()
 
 
 class _Undone(Exception):

@@ -22,6 +22,10 @@ _STATUS = Path("/proc/self/status")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 
 
+class Unmeasurable(Exception):
+    """The run says nothing. The text is for the person at the terminal; caught by the command."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
     """Where a figure was measured."""

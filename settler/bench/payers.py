@@ -16,12 +16,9 @@ every few milliseconds, which is all that the daemon's process knows of being me
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import aiohttp
 from sqlalchemy import func, select
@@ -30,14 +27,14 @@ from chains.address import to_checksum
 from chains.model import Address
 from settler import devchain
 from settler.anvil import Anvil, find_anvil
+from settler.bench.anvil_chain import DECIMALS, FINALITY_BLOCKS, SYMBOL, UNIT
+from settler.bench.companions import answer, argument, asked
+from settler.bench.databases import opened
 from settler.domain.events import EventType
 from settler.storage import schema
 from settler.storage.engine import Database
 
-SYMBOL, DECIMALS = "TUSD", 6
-UNIT = 10**DECIMALS
 BLOCK_S = 1.0
-FINALITY_BLOCKS = 3
 GAS_LIMIT = 300_000_000
 """Of a block, so that 1,000 transactions fit."""
 LOOK_S = 0.005
@@ -121,7 +118,7 @@ class _Payers:
         """Blocks with so many payments each, and behind them as many more as make them final."""
         owed = [await self._ordered(load.payments) for _ in range(load.blocks)]
         await self.observer.begin()
-        _say({"is_ordered": True})
+        answer({"is_ordered": True})
         seen = Seen()
         looking = asyncio.create_task(self.observer.look_on(), name="observer")
         try:
@@ -192,31 +189,16 @@ async def _serve(anvil: str | None) -> None:
         for payer in (payouts, devchain.address_of(node.accounts[1])):
             await devchain.mint(node, token, payer, 10**9 * UNIT)
         await devchain.mine(node, 1 + FINALITY_BLOCKS)
-        _say({"rpc": node.url, "token": to_checksum(token)})
-        wanted = await _heard()
+        answer({"rpc": node.url, "token": to_checksum(token)})
+        wanted = await asked()
         if wanted is None:
             return  # who wanted this is gone
-        db = await Database.open(wanted["database"], pool_size=2)
-        try:
-            async with aiohttp.ClientSession(wanted["api"]) as api:
-                payers = _Payers(node=node, token=token, payouts=payouts, api=api, observer=_Observer(db))
-                _say({"is_ready": True})
-                while (load := await _heard()) is not None:
-                    _say(asdict(await payers.pay(Load(**load))))
-        finally:
-            await db.dispose()
-
-
-def _say(line: dict[str, object]) -> None:
-    sys.stdout.write(json.dumps(line) + "\n")
-    sys.stdout.flush()
-
-
-async def _heard() -> dict[str, Any] | None:
-    line = await asyncio.to_thread(sys.stdin.readline)
-    heard: dict[str, Any] | None = json.loads(line) if line.strip() else None
-    return heard
+        async with opened(wanted["database"], pool_size=2) as db, aiohttp.ClientSession(wanted["api"]) as api:
+            payers = _Payers(node=node, token=token, payouts=payouts, api=api, observer=_Observer(db))
+            answer({"is_ready": True})
+            while (load := await asked()) is not None:
+                answer(asdict(await payers.pay(Load(**load))))
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(**json.loads(sys.argv[1])))
+    asyncio.run(_serve(**argument()))

@@ -12,18 +12,17 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
 import resource
-import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from settler.anvil import CHAIN_ID, AnvilError, _end_with_parent
-from settler.bench.customers import BLOCK_S, DECIMALS, DRAIN_S, SYMBOL, Order, Sales
+from settler.bench.anvil_chain import configured
+from settler.bench.companions import companion
+from settler.bench.customers import BLOCK_S, DRAIN_S, Order, Sales
+from settler.bench.measuring import MIB, Unmeasurable
 from settler.runtime.embedded import embedded
 
 WARM_UP = 1 / 3
@@ -31,13 +30,7 @@ WARM_UP = 1 / 3
 SAMPLES = 360
 """In all; but none closer than:"""
 SAMPLE_LEAST_S = 0.5
-FINALITY_BLOCKS = 3
-MIB = 2**20
 _PROC = Path("/proc/self")
-
-
-class Unmeasurable(Exception):
-    """This system does not show what is to be measured, or the customers' process failed. Its words are for people."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,49 +84,24 @@ async def soak(
 ) -> Figure:
     """Runs it, and says what came of it. `database`: a URL; `None`: SQLite in a temporary directory.
 
-    Raises `Unmeasurable`, `AnvilError`, and what the daemon raises before it runs.
+    Raises `Unmeasurable`, and what the daemon raises before it runs.
     """
     if not (_PROC / "statm").exists():
         raise Unmeasurable("memory and open files are read from /proc, which is not there")
     order = Order(rate=rate, seconds=seconds, anvil=anvil)
     with tempfile.TemporaryDirectory(prefix="settler-soak-") as folder:
-        async with _customers(order) as customers:
-            ready = await _line(customers)
-            config = Path(folder) / "settler.toml"
-            config.write_text(_config(ready, database or f"sqlite:///{Path(folder) / 'settler.db'}"))
+        url = database or f"sqlite:///{Path(folder) / 'settler.db'}"
+        async with companion("customers", **asdict(order)) as customers:
+            ready = await customers.heard()
+            config = configured(Path(folder), database=url, poll_interval_s=BLOCK_S / 2, **ready)
             async with embedded(config) as (address, _):
-                assert customers.stdin is not None, "it was given a pipe"
-                customers.stdin.write(f"{address}\n".encode())
+                customers.say({"api": address})
                 cpu_before = _cpu_s()
-                selling = asyncio.create_task(_line(customers, within_s=seconds + 3 * DRAIN_S), name="customers")
+                selling = asyncio.create_task(customers.heard(within_s=seconds + 3 * DRAIN_S), name="customers")
                 samples = await _sampled(selling, max(SAMPLE_LEAST_S, seconds / SAMPLES), seconds, on_sample)
                 cpu_s = _cpu_s() - cpu_before
                 sales = Sales(**await selling)
     return _figure(order, sales, samples, cpu_s)
-
-
-@asynccontextmanager
-async def _customers(order: Order) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "settler.bench.customers", json.dumps(asdict(order)),
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, preexec_fn=_end_with_parent(),
-    )  # fmt: skip
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
-
-
-async def _line(customers: asyncio.subprocess.Process, *, within_s: float = DRAIN_S) -> dict[str, Any]:
-    assert customers.stdout is not None, "it was given a pipe"
-    async with asyncio.timeout(within_s):
-        line = await customers.stdout.readline()
-    if not line:
-        raise AnvilError("the chain and its customers ended before they were done; their words are above")
-    said: dict[str, Any] = json.loads(line)
-    return said
 
 
 async def _sampled(
@@ -201,24 +169,3 @@ def slope(xs: Sequence[float], ys: Sequence[float]) -> float:
     if spread == 0:
         return 0.0
     return sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True)) / spread
-
-
-def _config(ready: dict[str, Any], database: str) -> str:
-    return f"""\
-[database]
-url = {json.dumps(database)}
-[api]
-listen = "127.0.0.1:0"
-auth = "none"
-[runtime]
-worker = "soak"
-[chains.anvil]
-chain_id = {CHAIN_ID}
-rpc = {json.dumps(ready["rpc"])}
-start_block = 0
-finality = {FINALITY_BLOCKS}
-poll_interval_s = {BLOCK_S / 2}
-[chains.anvil.token.{SYMBOL}]
-address = "{ready["token"]}"
-decimals = {DECIMALS}
-"""

@@ -1,6 +1,7 @@
 """The endpoint of `settler bench webhooks`, a process of its own: takes what is posted, answers 200 and closes.
 
-    python -m settler.bench.webhook_receiver     says its port in a line; ends with its standard input
+    python -m settler.bench.webhook_receiver
+    > {"url": "http://127.0.0.1:…"}          it takes posts, until its stdin ends
 
 `GET /taken` answers how many posts came, and how many different `webhook-id` they had. It does as little as a receiver
 can, since what is measured is the sender beside it.
@@ -10,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-import sys
+
+from settler.bench.companions import answer, dismissed
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _ID = re.compile(rb"\r\nwebhook-id: *([^\r]+)", re.IGNORECASE)
@@ -58,14 +60,13 @@ class Receiver(asyncio.Protocol):
 
 
 async def serve() -> None:
-    """Serves a free port of this machine until standard input ends."""
+    """Serves a free port of this machine until it is needed no longer."""
     loop = asyncio.get_running_loop()
     taken = Taken()
     server = await loop.create_server(lambda: Receiver(taken), "127.0.0.1", 0, backlog=1_024)
-    sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
-    sys.stdout.flush()
+    answer({"url": f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"})
     async with server:
-        await loop.run_in_executor(None, sys.stdin.read)
+        await dismissed()
 
 
 if __name__ == "__main__":

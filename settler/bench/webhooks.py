@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -21,7 +20,9 @@ from typing import Any
 
 import aiohttp
 
-from settler.bench.measuring import Meter, Report
+from settler.bench.companions import companion
+from settler.bench.databases import opened
+from settler.bench.measuring import Meter, Report, Unmeasurable
 from settler.clock import SystemClock
 from settler.domain.delivery import Endpoint, EndpointId
 from settler.domain.events import Event, EventType, event
@@ -41,10 +42,6 @@ STANDSTILL_S = 60.0
 _EVENTS_A_WRITE = 500
 
 
-class Unmeasurable(Exception):
-    """The run says nothing. The text is for the person at the terminal; caught by the command."""
-
-
 async def deliver(*, count: int = EVENTS, endpoints: Sequence[int] = ENDPOINTS, database: str | None = None) -> Report:
     """A row for each number of endpoints. `database`: PostgreSQL, migrated and without events; `None`: SQLite.
 
@@ -52,7 +49,8 @@ async def deliver(*, count: int = EVENTS, endpoints: Sequence[int] = ENDPOINTS, 
     """
     rows = []
     kind = "sqlite"
-    async with _receiver() as receiver:
+    async with companion("webhook_receiver") as there:
+        receiver = _Receiver(**await there.heard())
         for number in endpoints:
             async with _database(database) as db:
                 kind = db.dialect
@@ -208,37 +206,14 @@ class _Receiver:
 
 
 @asynccontextmanager
-async def _receiver() -> AsyncIterator[_Receiver]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "settler.bench.webhook_receiver",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    assert process.stdin is not None and process.stdout is not None, "both are pipes"
-    try:
-        port = (await process.stdout.readline()).decode().strip()
-        if not port:
-            raise Unmeasurable("the receiver did not start")
-        yield _Receiver(f"http://127.0.0.1:{port}")
-    finally:
-        process.stdin.close()  # which it ends with
-        await process.wait()
-
-
-@asynccontextmanager
 async def _database(url: str | None) -> AsyncIterator[Database]:
     with tempfile.TemporaryDirectory(prefix="settler-bench-") as folder:
-        db = await Database.open(url or f"sqlite:///{Path(folder) / 'settler.db'}")
-        try:
+        async with opened(url or f"sqlite:///{Path(folder) / 'settler.db'}") as db:
             if url is None:
                 await upgrade_open(db)
             elif not isinstance(await state(db), Current):
                 raise Unmeasurable("the database is not migrated: settler migrate")
             yield db
-        finally:
-            await db.dispose()
 
 
 def _us(seconds: float, count: int) -> float:

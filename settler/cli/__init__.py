@@ -60,6 +60,9 @@ def _interrupt_at_sigterm() -> Callable[[], bool]:
         came.append(number)
         signal.raise_signal(signal.SIGINT)
 
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # so shells start what runs in the background, and SIGTERM would be handed on in vain
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, interrupt)
     return lambda: bool(came)
 

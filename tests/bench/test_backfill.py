@@ -17,6 +17,9 @@ from settler.bench.canned import CHAIN_ID, TOKEN, UNIT, CannedChain, answered, d
 from settler.bench.catching_up import STEPS
 from settler.cli import main
 
+pytestmark = pytest.mark.slow
+"""Whole benchmarks, small: seconds each."""
+
 SMALL = CannedChain(events=1_000, blocks=15, payments_ppm=50_000, invoices=100)
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-
 import pytest
 
 from settler.bench.creating import creating
-from tests.support.daemon import cli
+from tests.bench.commands import said
 
 FIELDS = {
     "database", "invoices_per_s", "cpu_us_per_invoice", "p50_ms", "p99_ms", "store_per_s", "store_cpu_us",
@@ -29,9 +26,7 @@ async def test_create__on_both_databases__says_what_it_measured(postgres_db_url:
 
 @pytest.mark.slow
 async def test_create__by_the_command__prints_json() -> None:
-    done = await asyncio.to_thread(cli, "bench", "create", "--invoices", "20", "--at-once", "4", "--json")
-    assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
-    assert said["benchmark"] == "create"
-    assert said["inputs"] == {"invoices": 20, "at_once": 4}
-    assert [set(row) for row in said["rows"]] == [FIELDS]
+    report = await said("create", "--invoices", "20", "--at-once", "4")
+    assert report["benchmark"] == "create"
+    assert report["inputs"] == {"invoices": 20, "at_once": 4}
+    assert [set(row) for row in report["rows"]] == [FIELDS]

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-
 import pytest
 
 from settler.bench import live
 from settler.bench.latency import loads
 from settler.config import anvil_program
-from tests.support.daemon import cli, show
+from tests.bench.commands import said
 
 
 def test_loads__few_payments__are_never_more_in_a_transaction_than_there_are() -> None:
@@ -23,22 +20,17 @@ def test_loads__few_payments__are_never_more_in_a_transaction_than_there_are() -
 @pytest.mark.slow
 @pytest.mark.anvil
 async def test_live__of_seconds__records_and_settles_every_payment() -> None:
-    done = await asyncio.to_thread(
-        cli, "bench", "live", "--polls", "0", "--payments", "20", "--blocks", "1", "--steady", "1", "--json"
-    )
-    assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
-    assert said["calls"] is None
-    rows = said["latencies"]["rows"]
+    printed = await said("live", "--polls", "0", "--payments", "20", "--blocks", "1", "--steady", "1")
+    assert printed["calls"] is None
+    rows = printed["latencies"]["rows"]
     assert [row["payments"] for row in rows] == [5, 20, 20]
     for row in rows:
         for what in ("recorded", "settled"):
             assert 0 < row[f"{what}_p50_ms"] <= row[f"{what}_p95_ms"] <= row[f"{what}_p99_ms"] < 60_000
         assert row["cpu_ms"] > 0
         assert row["longest_hold_ms"] >= 0
-    assert said["latencies"]["inputs"]["quorum"] == 2
-    assert said["latencies"]["inputs"]["proof"] == "receipts"
-    show(done.stdout)
+    assert printed["latencies"]["inputs"]["quorum"] == 2
+    assert printed["latencies"]["inputs"]["proof"] == "receipts"
 
 
 @pytest.mark.slow

@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
+from settler.bench.databases import opened
 from settler.bench.filling import FIRST_SHARED, SHARE_ONE, Waits, sqlite_filler
 from settler.bench.matching import TOKEN, matching
 from settler.domain.invoices import Match
 from settler.storage import migrate, schema
-from settler.storage.engine import Database
 from settler.storage.types import UINT256_DIGITS
+
+pytestmark = pytest.mark.slow
+"""Whole benchmarks, small: seconds each."""
 
 FIELDS = {
     "database", "open_invoices", "warm_cpu_us", "warm_wall_us", "cold_cpu_us", "cold_wall_us", "matched",
@@ -55,15 +58,11 @@ async def test_filler__two_steps__write_each_invoice_once_as_the_daemon_has_them
     filler = sqlite_filler(path)
     for upto in (30, 2 * SHARE_ONE + 50):
         await asyncio.to_thread(filler.fill, upto, chain="base", token=TOKEN)
-    db = await Database.open(f"sqlite:///{path}")
-    try:
-        async with db.read() as conn:
-            options = schema.invoice_options
-            found = (await conn.execute(select(options.c.pay_to, options.c.amount_base))).all()
-            watched = (await conn.execute(select(func.count()).select_from(schema.watched_addresses))).scalar_one()
-            (text,) = (await conn.exec_driver_sql("SELECT amount_base FROM invoice_options LIMIT 1")).one()
-    finally:
-        await db.dispose()
+    async with opened(f"sqlite:///{path}") as db, db.read() as conn:
+        options = schema.invoice_options
+        found = (await conn.execute(select(options.c.pay_to, options.c.amount_base))).all()
+        watched = (await conn.execute(select(func.count()).select_from(schema.watched_addresses))).scalar_one()
+        (text,) = (await conn.exec_driver_sql("SELECT amount_base FROM invoice_options LIMIT 1")).one()
     assert len(found) == 2 * SHARE_ONE + 50
     assert {row.pay_to for row in found} == {Waits.of(n).pay_to for n in range(2 * SHARE_ONE + 50)}
     assert watched == len({row.pay_to for row in found})

@@ -14,6 +14,9 @@ from settler.cli import main
 from tests.chains.proof.reference import bloom, trie_root
 from tests.chains.proof.samples import encoded
 
+pytestmark = pytest.mark.slow
+"""Whole benchmarks, small: seconds each."""
+
 
 @pytest.mark.parametrize(("transactions", "payments"), [(1, 1), (20, 1), (150, 7), (17, 17)])
 def test_make_block__held_against_plain_code__is_true(transactions: int, payments: int) -> None:

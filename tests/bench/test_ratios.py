@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import random
 import sqlite3
+from collections.abc import Container
 from contextlib import closing
 from datetime import timedelta
 from hashlib import sha256
@@ -26,6 +27,7 @@ from chains.model import Address, BaseUnits, BlockNumber, BlockSpan, ChainId, Lo
 from chains.wire import LOGS
 from settler.bench import canned
 from settler.bench.canned import CannedChain, deposit_address
+from settler.bench.floor import BareLog
 from settler.bench.proof import prove
 from settler.bench.webhooks import deliver
 from settler.domain.invoices import Invoice
@@ -47,17 +49,6 @@ ARRIVALS = 200
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
-class _Log(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """What a payment is made of, and no more."""
-
-    address: str
-    topics: tuple[str, ...]
-    data: str
-    block_number: str
-    transaction_hash: str
-    log_index: str
-
-
 async def test_ratio__decode_and_match_of_logs__to_decoding_the_same_json() -> None:
     guard = Guard(
         what="decoding and matching 5,000 logs", against="decoding their JSON alone", written=2.0, at_most=3.6
@@ -69,7 +60,7 @@ async def test_ratio__decode_and_match_of_logs__to_decoding_the_same_json() -> N
         tokens=frozenset([canned.TOKEN]), recipients=address_set(deposit_address(n) for n in range(chain.invoices))
     )
     asked = Asked(chain_id=ChainId(canned.CHAIN_ID), span=span, query=query, is_filtered=False)
-    bare = msgspec.json.Decoder(list[_Log])
+    bare = msgspec.json.Decoder(list[BareLog])
 
     async def work() -> None:
         assert len(transfers(LOGS.decode(body), asked)) == chain.payments
@@ -94,13 +85,10 @@ async def test_ratio__look_up_among_a_million_watched_addresses__to_a_frozenset(
     asked = [*map(Address, map(bytes, map(bytearray, chance.sample(many, 1_000))))]
     asked += [Address(chance.randbytes(20)) for _ in range(9_000)]
 
-    async def work() -> None:
-        assert sum(address in packed for address in asked) == 1_000
+    async def look(among: Container[Address]) -> None:
+        assert sum(address in among for address in asked) == 1_000
 
-    async def floor() -> None:
-        assert sum(address in plain for address in asked) == 1_000
-
-    await held(guard, lambda: ratio(work, floor, rounds=9))
+    await held(guard, lambda: ratio(lambda: look(packed), lambda: look(plain), rounds=9))
 
 
 async def test_ratio__proof_of_a_block__to_its_json_and_hashes() -> None:

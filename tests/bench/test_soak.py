@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-
 import pytest
 
 from settler.bench.soak import slope
-from tests.support.daemon import cli, show
+from tests.bench.commands import said
 
 
 @pytest.mark.parametrize(
@@ -30,9 +27,7 @@ def test_slope__of_one_place__is_none_to_speak_of() -> None:
 @pytest.mark.slow
 @pytest.mark.anvil
 async def test_soak__of_seconds__settles_every_payment_and_says_what_it_measured() -> None:
-    done = await asyncio.to_thread(cli, "bench", "soak", "--minutes", "0.1", "--rate", "10", "--json")
-    assert done.returncode == 0, done.stderr
-    figure = json.loads(done.stdout)
+    figure = await said("soak", "--minutes", "0.1", "--rate", "10")
     assert figure["payments"] == figure["settled"] == 60
     assert 0 < figure["payments_per_s"] <= 11
     assert figure["samples"] >= 8
@@ -41,4 +36,3 @@ async def test_soak__of_seconds__settles_every_payment_and_says_what_it_measured
     assert 5 < least <= most < 100
     least, most = figure["tasks"]
     assert 5 < least <= most < 200
-    show(done.stdout)

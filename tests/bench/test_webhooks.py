@@ -5,8 +5,12 @@ from __future__ import annotations
 import psutil
 import pytest
 
-from settler.bench.webhooks import Unmeasurable, deliver
+from settler.bench.measuring import Unmeasurable
+from settler.bench.webhooks import deliver
 from settler.storage import migrate
+
+pytestmark = pytest.mark.slow
+"""Whole benchmarks, small: seconds each."""
 
 
 def _check(rows: list[dict[str, float]], events: int) -> None:

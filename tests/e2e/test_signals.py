@@ -77,22 +77,33 @@ async def test_signal_while_the_node_is_silent__ends_with_0_within_the_drain(tmp
         silent.close()
 
 
-async def test_command_that_waits__sigterm__ends_with_143_and_one_line_at_most(tmp_path: Path, market: Market) -> None:
-    """As the first process of a container it has no default for the signal, and would run on."""
+@pytest.mark.parametrize("interrupt", [signal.SIG_DFL, signal.SIG_IGN], ids=["foreground", "background"])
+async def test_command_that_waits__sigterm__ends_with_143_and_one_line_at_most(
+    tmp_path: Path, market: Market, interrupt: signal.Handlers
+) -> None:
+    """As the first process of a container it has no default for the signal, and would run on. In the background shells
+    have it ignore SIGINT: there it hung, for SIGTERM was handed on as that."""
     is_asked = asyncio.Event()
     silent = await asyncio.start_server(lambda _reader, _writer: is_asked.set(), "127.0.0.1", 0)
     port = silent.sockets[0].getsockname()[1]
     config = tmp_path / "silent.toml"
     config.write_text(market.config.read_text().replace(market.node.url, f"http://127.0.0.1:{port}"))
     command = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "settler", "check", "-c", config), stderr=asyncio.subprocess.PIPE
+        *(sys.executable, "-X", "faulthandler", "-m", "settler", "check", "-c", config),
+        stderr=asyncio.subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, interrupt),  # it only calls the system
     )
     try:
         async with asyncio.timeout(30):
             await is_asked.wait()
-            command.terminate()
-            _, said = await command.communicate()
-        assert command.returncode == 128 + signal.SIGTERM
+        command.terminate()
+        try:
+            async with asyncio.timeout(30):
+                await command.wait()
+        except TimeoutError:
+            command.send_signal(signal.SIGABRT)  # it says where it hangs
+        _, said = await command.communicate()
+        assert command.returncode == 128 + signal.SIGTERM, said.decode()
         assert b"Traceback" not in said
     finally:
         silent.close()

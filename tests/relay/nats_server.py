@@ -20,7 +20,7 @@ from typing import Any
 import nats
 from nats.aio.client import Client
 
-from settler.anvil import _end_with_parent
+from settler.children import end_with_parent
 from tests.support.daemon import until
 
 SUBJECT = "settler.{type}"
@@ -51,7 +51,7 @@ class NatsServer:
                 [_program(), "-c", str(self._config)],
                 stdout=log,
                 stderr=log,
-                preexec_fn=_end_with_parent(),  # noqa: PLW1509 -- it only calls libc
+                preexec_fn=end_with_parent(),  # noqa: PLW1509 -- it only calls libc
             )
         await until(self._answers, bool, what="the NATS server to listen", within_s=20, every_s=0.02)
 

@@ -32,7 +32,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from chains.address import to_checksum
 from chains.model import Address
 from settler import logs
-from settler.anvil import _end_with_parent
+from settler.children import end_with_parent
 from settler.config import load
 from settler.runtime.supervisor import daemon
 from tests.support import nursery
@@ -442,7 +442,7 @@ class Process:
             if self.is_installed:
                 self._process = await asyncio.create_subprocess_exec(
                     program(), *args, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
-                    stderr=writing, env=env, preexec_fn=_end_with_parent(),
+                    stderr=writing, env=env, preexec_fn=end_with_parent(),
                 )  # fmt: skip
             else:
                 self._process = nursery.start(args, env=env, stderr=writing, main=self.main)

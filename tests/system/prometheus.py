@@ -19,7 +19,7 @@ from typing import Any, Self
 
 import aiohttp
 
-from settler.anvil import _end_with_parent
+from settler.children import end_with_parent
 from tests.support.daemon import until
 
 BINARY = Path("/usr/bin/prometheus")
@@ -105,7 +105,7 @@ class Prometheus:
                 f"--web.listen-address=127.0.0.1:{port}",
                 stdout=log,
                 stderr=log,
-                preexec_fn=_end_with_parent(),
+                preexec_fn=end_with_parent(),
             )
         await until(self._is_ready, bool, what="Prometheus to be ready")
         return self

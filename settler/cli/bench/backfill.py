@@ -6,22 +6,26 @@ from typing import Annotated
 
 import typer
 
+from settler.cli.bench.printing import columns, print_report
+from settler.cli.bench.running import benchmark, run_as_daemon
+from settler.cli.failures import USAGE, Failure
 from settler.cli.options import AsJson
-from settler.cli.text import Columns
 
-_COLUMNS: Columns = {
-    "what": lambda row: row["what"],
-    "events": lambda row: str(row["events"]),
-    "µs CPU/event": lambda row: f"{row['cpu_us']:.2f}",
-    "ratio": lambda row: "-" if row["ratio"] is None else f"{row['ratio']:.2f}",
-    "µs CPU/payment": lambda row: str(row.get("payment_us", "-")),
-    "µs/event": lambda row: f"{row['wall_us']:.2f}",
-    "events/s": lambda row: str(row["events_per_s"]),
-    "peak MiB": lambda row: str(row["peak_mib"]),
-    "RPC calls": lambda row: str(row["calls"]),
-    "paid": lambda row: str(row["paid"]),
-    "settled": lambda row: str(row["settled"]),
-}
+_COLUMNS = columns(
+    {
+        "what": "what",
+        "events": "events",
+        "µs CPU/event": lambda row: f"{row['cpu_us']:.2f}",
+        "ratio": lambda row: "-" if row["ratio"] is None else f"{row['ratio']:.2f}",
+        "µs CPU/payment": lambda row: str(row.get("payment_us", "-")),
+        "µs/event": lambda row: f"{row['wall_us']:.2f}",
+        "events/s": "events_per_s",
+        "peak MiB": "peak_mib",
+        "RPC calls": "calls",
+        "paid": "paid",
+        "settled": "settled",
+    }
+)
 
 
 def backfill(
@@ -46,34 +50,23 @@ def backfill(
     as_json: AsJson = False,
 ) -> None:
     """Catching up with a chain: processor time an event, beside the least it can cost. Starts a server of its own."""
-    import asyncio
-
-    from settler import logs
-    from settler.anvil import AnvilError
     from settler.bench.backfill import ANVIL, CASES, work_of
     from settler.bench.backfill import backfill as run
-    from settler.cli.bench.printing import print_report
-    from settler.cli.failures import USAGE, Failure
     from settler.cli.progress import progress
     from settler.config import anvil_program
-    from settler.runtime.supervisor import loop_factory
 
     unknown = sorted(set(case or ()) - set(CASES))
     if unknown:
         raise Failure(f"--case {unknown[0]} is none of {', '.join(CASES)}", code=USAGE)
-    logs.configure("console", "error")
     cases = [*(case or CASES), *([ANVIL] if with_anvil else [])]
     work = work_of(
         events=events, matched=matched, blocks=blocks, cases=cases, is_profiled=profile, anvil=anvil_program()
     )
     with (
+        benchmark(),
         progress("backfill", work.passes * events, as_json=as_json, unit="events") as advance,
-        asyncio.Runner(loop_factory=loop_factory()) as runner,
     ):
-        try:
-            report = runner.run(run(work, advance))
-        except AnvilError as error:
-            raise Failure(str(error)) from error
+        report = run_as_daemon(run(work, advance))
     print_report(report, _COLUMNS, as_json=as_json)
     if profile and not as_json:
         for row in report.rows:

@@ -6,33 +6,37 @@ from typing import Annotated
 
 import typer
 
-from settler.cli.bench.printing import print_report
-from settler.cli.failures import Failure
+from settler.cli.bench.printing import columns, print_report
+from settler.cli.bench.running import benchmark, run_as_daemon
 from settler.cli.options import AsJson
-from settler.cli.text import Columns, print_json
+from settler.cli.text import print_json
 
-_CALLS: Columns = {
-    "chain": lambda row: row["chain"],
-    "providers": lambda row: str(row["providers"]),
-    "quorum": lambda row: str(row["quorum"]),
-    "proof": lambda row: row["proof"],
-    "load": lambda row: row["load"],
-    "blocks": lambda row: str(row["blocks"]),
-    "calls/1000 blocks": lambda row: str(row["calls_per_1000_blocks"]),
-    "calls/poll": lambda row: str(row["calls_per_poll"]),
-}
-_LATENCIES: Columns = {
-    "load": lambda row: row["load"],
-    "payments": lambda row: row["payments"],
-    "recorded p50 ms": lambda row: row["recorded_p50_ms"],
-    "p95": lambda row: row["recorded_p95_ms"],
-    "p99": lambda row: row["recorded_p99_ms"],
-    "settled p50 ms": lambda row: row["settled_p50_ms"],
-    "p95 ": lambda row: row["settled_p95_ms"],
-    "p99 ": lambda row: row["settled_p99_ms"],
-    "ms CPU a payment": lambda row: row["cpu_ms"],
-    "longest hold ms": lambda row: row["longest_hold_ms"],
-}
+_CALLS = columns(
+    {
+        "chain": "chain",
+        "providers": "providers",
+        "quorum": "quorum",
+        "proof": "proof",
+        "load": "load",
+        "blocks": "blocks",
+        "calls/1000 blocks": "calls_per_1000_blocks",
+        "calls/poll": "calls_per_poll",
+    }
+)
+_LATENCIES = columns(
+    {
+        "load": "load",
+        "payments": "payments",
+        "recorded p50 ms": "recorded_p50_ms",
+        "p95": "recorded_p95_ms",
+        "p99": "recorded_p99_ms",
+        "settled p50 ms": "settled_p50_ms",
+        "p95 ": "settled_p95_ms",
+        "p99 ": "settled_p99_ms",
+        "ms CPU a payment": "cpu_ms",
+        "longest hold ms": "longest_hold_ms",
+    }
+)
 
 
 def live(
@@ -55,25 +59,16 @@ def live(
     as_json: AsJson = False,
 ) -> None:
     """Time from a block to its payments recorded and, once final, settled; RPC calls per 1,000 blocks. Starts anvil."""
-    import asyncio
-
-    from settler import logs
-    from settler.anvil import AnvilError
     from settler.bench.latency import latencies
     from settler.bench.live import calls
     from settler.config import anvil_program
-    from settler.runtime.supervisor import loop_factory
 
-    logs.configure("console", "error")
     anvil = anvil_program()
-    try:
-        with asyncio.Runner(loop_factory=loop_factory()) as runner:  # the daemon's own
-            measured = runner.run(
-                latencies(steady_blocks=steady, payments=payments, busy_blocks=blocks, anvil=anvil, database=database)
-            )
-            counted = runner.run(calls(polls=polls, anvil=anvil)) if polls else None
-    except AnvilError as error:
-        raise Failure(str(error)) from error
+    with benchmark():
+        measured = run_as_daemon(
+            latencies(steady_blocks=steady, payments=payments, busy_blocks=blocks, anvil=anvil, database=database)
+        )
+        counted = run_as_daemon(calls(polls=polls, anvil=anvil)) if polls else None
     if as_json:
         print_json(
             {"latencies": measured.as_json(), "calls": None if counted is None else counted.as_json()},

@@ -6,21 +6,25 @@ from typing import Annotated
 
 import typer
 
+from settler.cli.bench.options import BesideSqlite
+from settler.cli.bench.printing import columns, print_report
+from settler.cli.bench.running import benchmark
 from settler.cli.options import AsJson
-from settler.cli.text import Columns
 
-_MATCH: Columns = {
-    "database": lambda row: row["database"],
-    "open invoices": lambda row: f"{row['open_invoices']:,}",
-    "µs CPU/transfer": lambda row: str(row["warm_cpu_us"]),
-    "× smallest": lambda row: str(row["cpu_ratio"]),
-    "wall µs": lambda row: str(row["warm_wall_us"]),
-    "× smallest (wall)": lambda row: str(row["wall_ratio"]),
-    "cold wall µs": lambda row: str(row["cold_wall_us"]),
-    "matched": lambda row: str(row["matched"]),
-    "database MiB": lambda row: f"{row['database_mib']:,}",
-    "RSS MiB": lambda row: str(row["rss_mib"]),
-}
+_MATCH = columns(
+    {
+        "database": "database",
+        "open invoices": lambda row: f"{row['open_invoices']:,}",
+        "µs CPU/transfer": "warm_cpu_us",
+        "× smallest": "cpu_ratio",
+        "wall µs": "warm_wall_us",
+        "× smallest (wall)": "wall_ratio",
+        "cold wall µs": "cold_wall_us",
+        "matched": "matched",
+        "database MiB": lambda row: f"{row['database_mib']:,}",
+        "RSS MiB": "rss_mib",
+    }
+)
 
 
 def match(
@@ -28,21 +32,16 @@ def match(
         str, typer.Option("--sizes", help="Open invoices, several with commas; 10000000 takes minutes and 10 GB.")
     ] = "1000,100000,1000000",
     transfers: Annotated[int, typer.Option("--transfers", min=1, max=10_000, help="In a span.")] = 1_000,
-    database: Annotated[
-        str | None,
-        typer.Option("--database", help="PostgreSQL, migrated and empty, beside SQLite.", metavar="URL"),
-    ] = None,
+    database: BesideSqlite = None,
     as_json: AsJson = False,
 ) -> None:
     """What it costs to find whose a transfer is, by how many invoices are open."""
     import asyncio
 
-    from settler import logs
     from settler.bench.matching import matching
-    from settler.cli.bench.printing import print_report
 
-    logs.configure("console", "error")
-    report = asyncio.run(matching(sizes=_sizes(sizes), database=database, transfers_a_span=transfers))
+    with benchmark():
+        report = asyncio.run(matching(sizes=_sizes(sizes), database=database, transfers_a_span=transfers))
     print_report(report, _MATCH, as_json=as_json)
 
 

@@ -6,9 +6,8 @@ from typing import Annotated
 
 import typer
 
-from settler.cli.bench.printing import print_report
+from settler.cli.bench.printing import columns, print_report
 from settler.cli.options import AsJson
-from settler.cli.text import Columns
 
 _SHOWN = (
     "transactions",
@@ -26,7 +25,7 @@ _SHOWN = (
     "evidence_ms",
     "rest_ms",
 )
-_COLUMNS: Columns = {name.replace("_", " "): lambda row, name=name: row[name] for name in _SHOWN}  # type: ignore[misc]
+_COLUMNS = columns({name.replace("_", " "): name for name in _SHOWN})
 
 
 def proof(
