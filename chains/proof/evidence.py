@@ -70,6 +70,7 @@ class Readers:
     decoded: Callable[[bytes], rlp.Item]
     logs: Callable[[bytes], tuple[Log, ...]]
     """Of a receipt: `read_logs`."""
+    hex_of: Callable[[bytes], str]
 
 
 def verify(proof: ReceiptProof, transfer: Transfer, *, readers: Readers | None = None) -> None:
@@ -114,7 +115,7 @@ def read_logs(encoded: bytes) -> tuple[Log, ...]:
     return receipt.logs
 
 
-_PLAIN = Readers(hash_of=keccak, decoded=rlp.decode, logs=read_logs)
+_PLAIN = Readers(hash_of=keccak, decoded=rlp.decode, logs=read_logs, hex_of=to_hex)
 
 
 def remembering() -> Readers:
@@ -122,21 +123,24 @@ def remembering() -> Readers:
     proof passes with them exactly when it does without. They hold what they have read as long as they live.
     """
     return Readers(
-        hash_of=functools.cache(keccak), decoded=functools.cache(rlp.decode), logs=functools.cache(read_logs)
+        hash_of=functools.cache(keccak),
+        decoded=functools.cache(rlp.decode),
+        logs=functools.cache(read_logs),
+        hex_of=functools.cache(to_hex),
     )
 
 
-def to_json(proof: ReceiptProof) -> dict[str, object]:
-    """Plain JSON: integers, 0x hex, lists."""
+def to_json(proof: ReceiptProof, *, hex_of: Callable[[bytes], str] = to_hex) -> dict[str, object]:
+    """Plain JSON: integers, 0x hex, lists. `hex_of`: of `remembering`; proofs of one block then share their texts."""
     tx_path = proof.transaction_path
     return {
         "version": VERSION,
-        "header": to_hex(proof.header),
-        "path": [to_hex(node) for node in proof.path],
+        "header": hex_of(proof.header),
+        "path": [hex_of(node) for node in proof.path],
         "tx_index": proof.tx_index,
         "log_position": proof.log_position,
-        "tx_hash": to_hex(proof.tx_hash),
-        "transaction_path": None if tx_path is None else [to_hex(node) for node in tx_path],
+        "tx_hash": hex_of(proof.tx_hash),
+        "transaction_path": None if tx_path is None else [hex_of(node) for node in tx_path],
     }
 
 

@@ -15,7 +15,7 @@ What does not belong here: what is read otherwise.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache, lru_cache
+from functools import cache
 from operator import itemgetter
 from typing import Any, TypeVar
 
@@ -50,9 +50,15 @@ async def insert(conn: AsyncConnection, table: Table, rows: Sequence[Row], *, th
         await _run(conn, statement, table, names, some)
 
 
-async def insert_missing(conn: AsyncConnection, table: Table, rows: Sequence[Row], *, key: Sequence[str]) -> None:
-    """Inserts the rows whose `key` columns are not there yet; other constraints still raise."""
-    await insert(conn, table, rows, then=f" ON CONFLICT ({_listed(key)}) DO NOTHING")
+async def insert_missing(
+    conn: AsyncConnection, table: Table, rows: Sequence[Row], *, key: Sequence[str] | None
+) -> None:
+    """Inserts the rows whose `key` columns are not there yet; other constraints still raise. `None`: those that any
+    constraint of uniqueness keeps out, for a table with two keys that say the same (PostgreSQL looks at them one after
+    the other, and of two who insert one row at once the later may meet the other key first).
+    """
+    target = "" if key is None else f" ({_listed(key)})"
+    await insert(conn, table, rows, then=f" ON CONFLICT{target} DO NOTHING")
 
 
 async def insert_absent(
@@ -107,10 +113,19 @@ async def look_up(
             query = _looking_up_on_postgresql(table, tuple(key), tuple(telling), besides)
             values: Values = tuple(map(list, columns))
         else:
-            query = _looking_up_on_sqlite(table, tuple(key), tuple(telling), besides, len(some))
-            values = tuple(value for row in zip(*columns, strict=True) for value in row)
+            # nothing equals null, so the rest finds nothing
+            nothing = [(None,) * len(key)] * (padded_length(len(some)) - len(some))
+            query = _looking_up_on_sqlite(table, tuple(key), tuple(telling), besides, len(some) + len(nothing))
+            values = tuple(value for row in (*zip(*columns, strict=True), *nothing) for value in row)
         found += [(first + row[0] - 1, *row[1:]) for row in await conn.exec_driver_sql(query, values)]
     return found
+
+
+def padded_length(count: int) -> int:
+    """The least power of two that is no less. Lists are made as long as that for SQLite: each of its connections keeps
+    what it prepared, 12 to 16 KiB for each length.
+    """
+    return 1 << max(0, count - 1).bit_length()
 
 
 async def upsert(
@@ -191,7 +206,7 @@ def _looking_up_on_postgresql(table: Table, key: tuple[str, ...], telling: tuple
     return _looked_up(table, telling, f"{given} JOIN", [(name, _value(table.c[name])) for name in key], besides)
 
 
-@lru_cache(maxsize=64)
+@cache
 def _looking_up_on_sqlite(
     table: Table, key: tuple[str, ...], telling: tuple[str, ...], besides: str, count: int
 ) -> str:

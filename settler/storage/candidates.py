@@ -90,7 +90,7 @@ async def _over(conn: AsyncConnection, ids: Set[InvoiceId], at: datetime | None)
     found: set[InvoiceId] = set()
     for chunk in chunks(sorted(ids)):
         query = select(_i.c.id).where(
-            _i.c.id.in_(chunk), _i.c.status.in_(["settled", "canceled"]) | (_i.c.monitoring_until < at)
+            is_one_of(conn, _i.c.id, chunk), _i.c.status.in_(["settled", "canceled"]) | (_i.c.monitoring_until < at)
         )
         found |= {InvoiceId(row.id) for row in await conn.execute(query)}
     return frozenset(found)

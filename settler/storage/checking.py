@@ -18,7 +18,7 @@ from settler.domain.ledger import Account, Side
 from settler.domain.records import Settlement, SettlementLine
 from settler.storage import schema, settlements
 from settler.storage.engine import Database
-from settler.storage.sql import chunks
+from settler.storage.sql import chunks, is_one_of
 
 PAGE = 500
 """Objects judged at once, and the values of one IN list."""
@@ -51,7 +51,7 @@ async def settlements_of(conn: AsyncConnection, ids: Iterable[InvoiceId]) -> dic
     """All generations of each invoice, oldest first; those never settled are left out."""
     wanted: list[SettlementId] = []
     for chunk in chunks(ids):
-        query = select(_s.c.id).where(_s.c.invoice_id.in_(chunk))
+        query = select(_s.c.id).where(is_one_of(conn, _s.c.invoice_id, chunk))
         wanted += [SettlementId(id_) for id_ in (await conn.execute(query)).scalars()]
     found: dict[InvoiceId, list[Settlement]] = defaultdict(list)
     for s in sorted((await settlements.get_many(conn, wanted)).values(), key=lambda s: s.generation):
@@ -63,7 +63,9 @@ async def told_of(conn: AsyncConnection, types: Collection[str], ids: Iterable[s
     """Events of these types by object."""
     found: dict[str, list[Told]] = defaultdict(list)
     for chunk in chunks(ids):
-        query = select(_e.c.object_id, _e.c.type, _e.c.version).where(_e.c.type.in_(types), _e.c.object_id.in_(chunk))
+        query = select(_e.c.object_id, _e.c.type, _e.c.version).where(
+            _e.c.type.in_(types), is_one_of(conn, _e.c.object_id, chunk)
+        )
         for object_id, type_, version in await conn.execute(query):
             found[object_id].append(Told(type=type_, version=version))
     return found
@@ -73,7 +75,7 @@ async def audited(conn: AsyncConnection, action: str, ids: Iterable[str]) -> set
     """Those of the objects of which the audit log has such an action."""
     found: set[str] = set()
     for chunk in chunks(ids):
-        query = select(_a.c.object_id).where(_a.c.action == action, _a.c.object_id.in_(chunk))
+        query = select(_a.c.object_id).where(_a.c.action == action, is_one_of(conn, _a.c.object_id, chunk))
         found |= set((await conn.execute(query)).scalars())
     return found
 
@@ -104,18 +106,22 @@ async def books_of(conn: AsyncConnection, ids: Sequence[TransferId]) -> dict[Tra
     refunded: Counter[str] = Counter()
     refunded_surplus: Counter[str] = Counter()
     for chunk in chunks(ids):
-        lines = select(_l.c.transfer_id, _l.c.account, _l.c.side, _l.c.amount).where(_l.c.transfer_id.in_(chunk))
+        lines = select(_l.c.transfer_id, _l.c.account, _l.c.side, _l.c.amount).where(
+            is_one_of(conn, _l.c.transfer_id, chunk)
+        )
         for id_, account, side, amount in await conn.execute(lines):
             accounts[id_][Account(account)] += amount if side == Side.DEBIT else -amount
         in_force = (
             select(_sl.c.transfer_id, _sl.c.amount_settled, _sl.c.amount_surplus)
             .outerjoin(_r, _r.c.settlement_id == _sl.c.settlement_id)
-            .where(_sl.c.transfer_id.in_(chunk), _r.c.id.is_(None))
+            .where(is_one_of(conn, _sl.c.transfer_id, chunk), _r.c.id.is_(None))
         )
         for id_, of_it, beyond in await conn.execute(in_force):
             settled[id_] += of_it
             surplus[id_] += beyond
-        sent_back = select(_b.c.transfer_id, _b.c.amount, _b.c.settlement_id).where(_b.c.transfer_id.in_(chunk))
+        sent_back = select(_b.c.transfer_id, _b.c.amount, _b.c.settlement_id).where(
+            is_one_of(conn, _b.c.transfer_id, chunk)
+        )
         for id_, amount, settlement_id in await conn.execute(sent_back):
             refunded[id_] += amount
             refunded_surplus[id_] += 0 if settlement_id is None else amount
@@ -138,7 +144,7 @@ async def in_force_on(conn: AsyncConnection, ids: Sequence[TransferId]) -> dict[
         query = (
             select(_sl.c.transfer_id, _sl.c.settlement_id)
             .outerjoin(_r, _r.c.settlement_id == _sl.c.settlement_id)
-            .where(_sl.c.transfer_id.in_(chunk), _r.c.id.is_(None))
+            .where(is_one_of(conn, _sl.c.transfer_id, chunk), _r.c.id.is_(None))
             .order_by(_sl.c.settlement_id)
         )
         for id_, settlement_id in await conn.execute(query):

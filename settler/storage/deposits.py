@@ -327,7 +327,7 @@ async def find(
 async def _rows(conn: AsyncConnection, addresses: Iterable[Address]) -> dict[Address, Row[Any]]:
     found: dict[Address, Row[Any]] = {}
     for chunk in chunks(addresses):
-        query = select(_d).where(_d.c.address.in_(chunk)).order_by(_d.c.address)
+        query = select(_d).where(is_one_of(conn, _d.c.address, chunk)).order_by(_d.c.address)
         found |= {Address(row.address): row for row in await conn.execute(query)}
     return found
 
@@ -343,7 +343,7 @@ async def _monitored_until(conn: AsyncConnection, addresses: Iterable[Address]) 
         query = (
             select(_o.c.pay_to, func.max(_i.c.monitoring_until))
             .join(_i, _i.c.id == _o.c.invoice_id)
-            .where(_o.c.pay_to.in_(chunk))
+            .where(is_one_of(conn, _o.c.pay_to, chunk))
             .group_by(_o.c.pay_to)
         )
         found |= {Address(pay_to): until for pay_to, until in await conn.execute(query)}
@@ -353,7 +353,7 @@ async def _monitored_until(conn: AsyncConnection, addresses: Iterable[Address]) 
 async def _shown(conn: AsyncConnection, rows: Mapping[Address, Row[Any]], now: datetime) -> list[DepositAddress]:
     in_use: set[Address] = set()
     for chunk in chunks(rows):
-        query = _users(now).with_only_columns(_o.c.pay_to).where(_o.c.pay_to.in_(chunk)).distinct()
+        query = _users(now).with_only_columns(_o.c.pay_to).where(is_one_of(conn, _o.c.pay_to, chunk)).distinct()
         in_use |= {Address(row.pay_to) for row in await conn.execute(query)}
     return [
         DepositAddress(

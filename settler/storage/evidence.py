@@ -16,7 +16,7 @@ from settler.domain.invoices import TransferRecord
 from settler.domain.records import Settlement, SettlementLine
 from settler.domain.settlement import Flags, HoldReason
 from settler.storage import schema, transfers
-from settler.storage.sql import chunks, upsert
+from settler.storage.sql import chunks, is_one_of, upsert
 
 _t = schema.payment_evidence
 # Proofs are long, and what is against a payment is short and rare: only that is read. However {} is written otherwise,
@@ -92,7 +92,7 @@ async def of_payments(
     wanted = dict(payments)
     found: dict[TransferId, StoredEvidence] = {}
     for chunk in chunks(wanted):
-        for row in await conn.execute(select(_t).where(_t.c.transfer_id.in_(chunk))):
+        for row in await conn.execute(select(_t).where(is_one_of(conn, _t.c.transfer_id, chunk))):
             if wanted[row.transfer_id] != row.block_hash:
                 continue
             found[TransferId(row.transfer_id)] = StoredEvidence(
@@ -118,7 +118,7 @@ async def flags(conn: AsyncConnection, final: Iterable[TransferRecord]) -> Flags
     places = {t.id: t.block_hash for t in final}
     found: dict[TransferId, Mapping[HoldReason, str]] = {}
     for chunk in chunks(places):
-        query = _SPEAKING_AGAINST.where(_t.c.transfer_id.in_(chunk))
+        query = _SPEAKING_AGAINST.where(is_one_of(conn, _t.c.transfer_id, chunk))
         for id_, block_hash, failure, flagged in await conn.execute(query):
             unproven = {} if failure is None else {HoldReason.PROOF_FAILED: failure}
             if places[id_] == block_hash and (unproven or flagged):

@@ -14,7 +14,7 @@ from settler.domain.ids import HoldId, InvoiceId, TransferId, derived_id
 from settler.domain.records import Hold
 from settler.domain.settlement import HoldReason, Stop
 from settler.storage import schema
-from settler.storage.sql import chunks, insert_missing
+from settler.storage.sql import chunks, insert_missing, is_one_of
 
 _t = schema.holds
 _CLOSED = ("settled", "canceled")
@@ -54,7 +54,7 @@ async def stopped(conn: AsyncConnection, ids: Iterable[InvoiceId]) -> dict[Invoi
     released: dict[InvoiceId, set[Stop]] = {}
     standing: dict[InvoiceId, set[Stop]] = {}
     for chunk in chunks(ids):
-        for row in await conn.execute(select(_t).where(_t.c.invoice_id.in_(chunk))):
+        for row in await conn.execute(select(_t).where(is_one_of(conn, _t.c.invoice_id, chunk))):
             hold = _hold(row)
             (standing if hold.stands else released).setdefault(hold.invoice_id, set()).add(hold.stop)
     return {

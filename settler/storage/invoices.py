@@ -152,7 +152,7 @@ async def get_many(conn: AsyncConnection, ids: Iterable[InvoiceId], *, lock: boo
     """
     found: dict[InvoiceId, Invoice] = {}
     for chunk in chunks(sorted(set(ids))):
-        query = select(_i).where(_i.c.id.in_(chunk)).order_by(_i.c.id)
+        query = select(_i).where(is_one_of(conn, _i.c.id, chunk)).order_by(_i.c.id)
         if lock:
             query = query.with_for_update()
         found |= {i.id: i for i in await _with_options(conn, (await conn.execute(query)).all())}
@@ -184,7 +184,7 @@ async def fingerprints(conn: AsyncConnection, ids: Iterable[InvoiceId]) -> dict[
             select(_i.c.id, _i.c.version, t.c.id, t.c.version, t.c.status, c.c.scanned_number, c.c.settled_number)
             .outerjoin(t, t.c.invoice_id == _i.c.id)
             .outerjoin(c, c.c.chain_id == t.c.chain_id)
-            .where(_i.c.id.in_(chunk))
+            .where(is_one_of(conn, _i.c.id, chunk))
             .order_by(_i.c.id, t.c.id)
         )
         digests: dict[InvoiceId, tuple[int, Any]] = {}
@@ -272,7 +272,7 @@ async def merchants(conn: AsyncConnection, ids: Iterable[InvoiceId]) -> dict[Inv
     """Whose invoices they are."""
     found: dict[InvoiceId, str] = {}
     for chunk in chunks(set(ids)):
-        query = select(_i.c.id, _i.c.merchant).where(_i.c.id.in_(chunk))
+        query = select(_i.c.id, _i.c.merchant).where(is_one_of(conn, _i.c.id, chunk))
         found |= {InvoiceId(row.id): row.merchant for row in await conn.execute(query)}
     return found
 
@@ -335,7 +335,7 @@ def _option_row(invoice_id: InvoiceId, o: Option) -> dict[str, Any]:
 async def _with_options(conn: AsyncConnection, rows: Sequence[Row[Any]]) -> list[Invoice]:
     options: dict[str, list[Option]] = {row.id: [] for row in rows}
     for chunk in chunks(options):
-        query = select(_o).where(_o.c.invoice_id.in_(chunk)).order_by(_o.c.invoice_id, _o.c.index)
+        query = select(_o).where(is_one_of(conn, _o.c.invoice_id, chunk)).order_by(_o.c.invoice_id, _o.c.index)
         for row in await conn.execute(query):
             options[row.invoice_id].append(_option(row))
     return [_invoice(row, tuple(options[row.id])) for row in rows]

@@ -12,7 +12,7 @@ from chains.model import Address, BaseUnits, BlockHash, BlockNumber, ChainId, Tx
 from settler.domain.ids import RefundId, SettlementId, TransferId
 from settler.domain.records import Refund
 from settler.storage import schema
-from settler.storage.sql import chunks
+from settler.storage.sql import chunks, is_one_of
 
 _t = schema.refunds
 
@@ -26,7 +26,7 @@ async def of_transfers(conn: AsyncConnection, ids: Iterable[TransferId]) -> dict
     """All refunds of each, the oldest first; those without any are left out."""
     found: dict[TransferId, list[Refund]] = {}
     for chunk in chunks(ids):
-        query = select(_t).where(_t.c.transfer_id.in_(chunk)).order_by(_t.c.refunded_at, _t.c.id)
+        query = select(_t).where(is_one_of(conn, _t.c.transfer_id, chunk)).order_by(_t.c.refunded_at, _t.c.id)
         for row in await conn.execute(query):
             refund = _refund(row)
             found.setdefault(refund.transfer_id, []).append(refund)
@@ -45,7 +45,7 @@ async def ours(conn: AsyncConnection, addresses: Iterable[Address]) -> frozenset
     found: set[Address] = set()
     for chunk in chunks(sorted(set(addresses))):
         for t in (schema.watched_addresses, schema.deposit_addresses):
-            rows = await conn.execute(select(t.c.address).where(t.c.address.in_(chunk)))
+            rows = await conn.execute(select(t.c.address).where(is_one_of(conn, t.c.address, chunk)))
             found |= {Address(row.address) for row in rows}
     return frozenset(found)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import Row, func, insert, select
@@ -12,7 +13,7 @@ from chains.model import Address, BaseUnits, BlockHash, BlockNumber, ChainId, Tx
 from settler.domain.ids import InvoiceId, ReversalId, SettlementId, TransferId
 from settler.domain.records import Reversal, Settlement, SettlementLine
 from settler.storage import bulk, schema
-from settler.storage.sql import chunks
+from settler.storage.sql import chunks, is_one_of
 
 _s, _l, _r = schema.settlements, schema.settlement_lines, schema.reversals
 
@@ -40,7 +41,7 @@ async def add(conn: AsyncConnection, settlements: Sequence[Settlement]) -> None:
         ],
     )
     lines = [
-        {"settlement_id": s.id, "index": index} | {name: getattr(line, name) for name in _LINE}
+        {"settlement_id": s.id, "index": index, **dict(zip(_LINE, _of_line(line), strict=True))}
         for s in settlements
         for index, line in enumerate(s.lines)
     ]
@@ -65,7 +66,7 @@ async def get(conn: AsyncConnection, id_: SettlementId) -> Settlement | None:
 async def get_many(conn: AsyncConnection, ids: Iterable[SettlementId]) -> dict[SettlementId, Settlement]:
     found: dict[SettlementId, Settlement] = {}
     for chunk in chunks(ids):
-        rows = (await conn.execute(_select().where(_s.c.id.in_(chunk)))).all()
+        rows = (await conn.execute(_select().where(is_one_of(conn, _s.c.id, chunk)))).all()
         found |= {s.id: s for s in await _with_lines(conn, rows)}
     return found
 
@@ -95,7 +96,7 @@ async def generations(conn: AsyncConnection, ids: Iterable[InvoiceId]) -> dict[I
     for chunk in chunks(ids):
         query = (
             select(_s.c.invoice_id, func.max(_s.c.generation))
-            .where(_s.c.invoice_id.in_(chunk))
+            .where(is_one_of(conn, _s.c.invoice_id, chunk))
             .group_by(_s.c.invoice_id)
         )
         found |= {InvoiceId(invoice_id): int(last) for invoice_id, last in await conn.execute(query)}
@@ -106,7 +107,7 @@ async def in_force_on(conn: AsyncConnection, transfer_ids: Iterable[TransferId])
     """Settlements, not reversed, that rest on any of the transfers."""
     ids: set[SettlementId] = set()
     for chunk in chunks(transfer_ids):
-        query = select(_l.c.settlement_id).where(_l.c.transfer_id.in_(chunk)).distinct()
+        query = select(_l.c.settlement_id).where(is_one_of(conn, _l.c.transfer_id, chunk)).distinct()
         ids |= {SettlementId(row.settlement_id) for row in await conn.execute(query)}
     found = await get_many(conn, sorted(ids))
     return [s for s in found.values() if s.reversal is None]
@@ -124,7 +125,7 @@ def _select() -> Any:
 async def _with_lines(conn: AsyncConnection, rows: Sequence[Row[Any]]) -> list[Settlement]:
     lines: dict[str, list[SettlementLine]] = {row.id: [] for row in rows}
     for chunk in chunks(lines):
-        query = select(_l).where(_l.c.settlement_id.in_(chunk)).order_by(_l.c.settlement_id, _l.c.index)
+        query = select(_l).where(is_one_of(conn, _l.c.settlement_id, chunk)).order_by(_l.c.settlement_id, _l.c.index)
         for row in await conn.execute(query):
             lines[row.settlement_id].append(_line(row))
     return [_settlement(row, tuple(lines[row.id])) for row in rows]
@@ -134,6 +135,7 @@ _LINE = (
     "transfer_id", "chain_id", "chain", "token", "token_address", "decimals", "amount_settled", "amount_surplus",
     "tx_hash", "log_index", "block_number", "block_hash", "payer", "pay_to",
 )  # fmt: skip
+_of_line = attrgetter(*_LINE)
 
 
 def _line(row: Row[Any]) -> SettlementLine:

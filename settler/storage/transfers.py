@@ -23,7 +23,7 @@ from settler.domain.ids import InvoiceId, TransferId
 from settler.domain.invoices import Allocation, InvoiceStatus, TransferRecord, TransferStatus, UnmatchedReason
 from settler.storage import schema
 from settler.storage.bulk import insert, update
-from settler.storage.sql import chunks
+from settler.storage.sql import chunks, is_one_of
 
 _t, _i = schema.transfers, schema.invoices
 _STATUSES: dict[str, TransferStatus] = {s.value: s for s in TransferStatus}
@@ -59,7 +59,10 @@ async def get_many(conn: AsyncConnection, ids: Iterable[TransferId]) -> dict[Tra
     """Those that are known."""
     found: dict[TransferId, TransferRecord] = {}
     for chunk in chunks(ids):
-        found |= {TransferId(row.id): _record(row) for row in await conn.execute(select(_t).where(_t.c.id.in_(chunk)))}
+        found |= {
+            TransferId(row.id): _record(row)
+            for row in await conn.execute(select(_t).where(is_one_of(conn, _t.c.id, chunk)))
+        }
     return found
 
 
@@ -103,7 +106,7 @@ async def by_identity(
         by_chain[identity.chain_id].add(identity.tx_hash)
     for chain_id, hashes in by_chain.items():
         for chunk in chunks(sorted(hashes)):
-            query = select(_t).where(_t.c.chain_id == chain_id, _t.c.tx_hash.in_(chunk))
+            query = select(_t).where(_t.c.chain_id == chain_id, is_one_of(conn, _t.c.tx_hash, chunk))
             for row in await conn.execute(query):
                 record = _record(row)
                 if record.identity in wanted:
@@ -168,7 +171,7 @@ async def final_of(conn: AsyncConnection, chain_id: ChainId, hashes: Iterable[Tx
     found = []
     for chunk in chunks(sorted(set(hashes))):
         query = select(_t).where(
-            _t.c.chain_id == chain_id, _t.c.tx_hash.in_(chunk), _t.c.status == TransferStatus.FINAL.value
+            _t.c.chain_id == chain_id, is_one_of(conn, _t.c.tx_hash, chunk), _t.c.status == TransferStatus.FINAL.value
         )
         found += [_record(row) for row in await conn.execute(query)]
     return found
@@ -197,7 +200,7 @@ async def of_invoices(conn: AsyncConnection, ids: Iterable[InvoiceId]) -> dict[I
     for chunk in chunks(found):
         query = (
             select(_t)
-            .where(_t.c.invoice_id.in_(chunk))
+            .where(is_one_of(conn, _t.c.invoice_id, chunk))
             .order_by(_t.c.block_time, _t.c.chain_id, _t.c.block_number, _t.c.log_index, _t.c.id)
         )
         for row in await conn.execute(query):

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import BigInteger, Dialect, Integer, Numeric, String
@@ -24,6 +25,8 @@ from chains.model import UINT256_MAX
 
 UINT256_DIGITS = len(str(UINT256_MAX))
 """78."""
+TEXTS_KEPT = 4_096
+"""Amounts whose text is remembered: a payment's own is written nine times."""
 UTC_TEXT_CHARS = len("2026-01-31T23:59:59.000000Z")
 
 
@@ -71,6 +74,7 @@ Sequence64 = BigInteger().with_variant(Integer(), "sqlite")
 """A key the database counts up. Its table says `sqlite_autoincrement=True`, or a number may come twice."""
 
 
+@lru_cache(maxsize=TEXTS_KEPT, typed=True)
 def uint256_text(value: object, *, is_padded: bool) -> str:
     """The digits of an amount, all 78 of them or no more than it has. Raises as `Uint256`."""
     checked = _uint256(value)

@@ -21,7 +21,7 @@ from settler.domain.delivery import DeliveryId, DeliveryStatus, Endpoint, Endpoi
 from settler.domain.events import Event
 from settler.storage import schema
 from settler.storage.events import event_of
-from settler.storage.sql import chunks
+from settler.storage.sql import chunks, padded
 from settler.storage.webhook_endpoints import endpoint_of
 
 _e = schema.events
@@ -130,7 +130,7 @@ async def claim_due(
             claims += await _due_of(conn, endpoint, now, room=room, lease_until=lease_until)
     # Nobody comes between: on PostgreSQL the rows are locked, on SQLite all is.
     for part in chunks(claim.id for claim in claims):
-        await conn.execute(_CLAIM, {"ids": part, "until": lease_until})
+        await conn.execute(_CLAIM, {"ids": padded(part), "until": lease_until})
     return claims
 
 
@@ -219,7 +219,7 @@ async def _endpoints_with_due(
     found = (
         await conn.execute(_WITH_DUE, asked)
         if only is None
-        else await conn.execute(_WITH_DUE_OF, {**asked, "only": sorted(only)})
+        else await conn.execute(_WITH_DUE_OF, {**asked, "only": padded(sorted(only))})
     )
     return [endpoint_of(row) for row in found]
 

@@ -20,7 +20,7 @@ from settler.domain.delivery import DeliveryStatus, Endpoint, EndpointId, delive
 from settler.domain.errors import Conflict, NotFound
 from settler.domain.ids import ENTROPY_BYTES, EventId, make_id
 from settler.storage import schema
-from settler.storage.sql import chunks, insert_missing
+from settler.storage.sql import chunks, insert_missing, is_one_of
 from settler.storage.webhook_endpoints import get_endpoint
 
 _e = schema.events
@@ -107,7 +107,7 @@ async def _by_event(
     had: dict[str, Any] = {}
     for part in chunks(asked):
         query = select(_d.c.event_id, _d.c.id, _d.c.status).where(
-            _d.c.endpoint_id == endpoint.id, _d.c.event_id.in_(part)
+            _d.c.endpoint_id == endpoint.id, is_one_of(conn, _d.c.event_id, part)
         )
         # In the order in which the sending records them, so that neither waits for the other.
         query = query.order_by(_d.c.id).with_for_update(of=_d)
@@ -115,7 +115,7 @@ async def _by_event(
     ended = [row.id for row in had.values() if row.status != DeliveryStatus.PENDING.value]
     await _make_due(conn, ended, now)
     missing = [new_delivery(endpoint, id_, event.created_at, now) for id_, event in asked.items() if id_ not in had]
-    await insert_missing(conn, _d, missing, key=["endpoint_id", "event_id"])
+    await insert_missing(conn, _d, missing, key=None)
     return Replayed(
         replayed=len(ended),
         created=len(missing),
@@ -150,7 +150,7 @@ def afresh(now: datetime) -> dict[str, Any]:
 
 async def _make_due(conn: AsyncConnection, ids: Sequence[str], now: datetime) -> None:
     for part in chunks(ids):
-        await conn.execute(update(_d).where(_d.c.id.in_(part)).values(afresh(now)))
+        await conn.execute(update(_d).where(is_one_of(conn, _d.c.id, part)).values(afresh(now)))
 
 
 def _deliveries(wanted: Replay, after: str | None) -> Select[Any]:

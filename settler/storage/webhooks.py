@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from settler.domain.delivery import DeliveryStatus, Endpoint
 from settler.storage import schema
-from settler.storage.sql import chunks, insert_missing
+from settler.storage.sql import chunks, insert_missing, padded
 from settler.storage.webhook_attempts import attempts_of, forget_attempts, log_attempts
 from settler.storage.webhook_claims import (
     ANY_DUE,
@@ -170,9 +170,9 @@ async def fan_out(conn: AsyncConnection, now: datetime, limit: int) -> int:
             break
     # In the order in which a replay makes them: two that insert the same rows must not wait for each other.
     rows.sort(key=lambda row: (row["endpoint_id"], row["event_id"]))
-    await insert_missing(conn, _d, rows, key=["endpoint_id", "event_id"])
+    await insert_missing(conn, _d, rows, key=None)
     for part in chunks(done):
-        await conn.execute(_FANNED_OUT, {"seqs": part})
+        await conn.execute(_FANNED_OUT, {"seqs": padded(part)})
     return len(done)
 
 
@@ -185,7 +185,7 @@ async def pass_over(conn: AsyncConnection, limit: int) -> int:
     oldest = select(_e.c.seq).where(_NOT_FANNED_OUT).order_by(_e.c.seq).limit(limit).with_for_update()
     found = list((await conn.execute(oldest)).scalars())
     for part in chunks(found):
-        await conn.execute(_FANNED_OUT, {"seqs": part})
+        await conn.execute(_FANNED_OUT, {"seqs": padded(part)})
     return len(found)
 
 
