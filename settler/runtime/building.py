@@ -185,5 +185,5 @@ def process_loops(
         loop(gauges, "gauges", every.gauges_s),
         loop(Placing(db), "feed", every.place_s),
         loop(Noting(db, process.key_uses), "key_uses", every.note_s),
-        loop(Tidy(db=db, clock=clock), "tidy", every.tidy_s),
+        loop(Tidy(db=db, clock=clock, give_back=process.outside.give_back), "tidy", every.tidy_s),
     ]

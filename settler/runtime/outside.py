@@ -10,6 +10,7 @@ from typing import Protocol
 
 from chains.post import HttpSession
 from settler.clock import Clock, SystemClock
+from settler.runtime.collecting import give_back
 from settler.storage.engine import Database
 from settler.webhook.send import HttpSender, WebhookSender
 
@@ -57,5 +58,7 @@ class Outside:
     jitter: random.Random = field(default_factory=random.Random)
     """Spreads retries, keeps no secret."""
     entropy: Callable[[int], bytes] = secrets.token_bytes
+    give_back: Callable[[], None] = give_back
+    """Memory that is held free, to the system."""
     cadence: Cadence = Cadence()
     serves_api: bool = True

@@ -274,6 +274,7 @@ class World:
             rpc_session=session,
             jitter=random.Random(r.random()),
             entropy=random.Random(r.random()).randbytes,
+            give_back=lambda: None,
             cadence=self.plan.cadence,
             serves_api=False,
         )

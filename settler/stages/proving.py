@@ -13,20 +13,18 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass
 
 from chains.errors import Disagreement, MethodUnsupported, NodeInconsistent
 from chains.model import BlockHash, BlockRef, LogQuery, SpanRead, Transfer, TransferIdentity
 from chains.pool import Pool
-from chains.proof import Profile, ProofFailed, ProvenBlock, Unprovable, prove_block, to_json
+from chains.proof import Profile, ProofFailed, ProvenBlock, Unprovable
 from chains.reader import ChainReader
+from settler.stages.proven import NOTHING, Ahead, Json, Proofs, in_parallel, moves_money, proofs_of, proven_block
 from settler.stages.setup import ChainSetup
 from settler.storage.evidence import Evidence, PaymentEvidence
 
-PARALLEL_PROOFS = 4
-"""Blocks asked for side by side: each may be megabytes of receipts."""
-PAYMENTS_A_TURN = 100
-"""Payments of a block that are proven in one go, some 5 ms: the loop is others' too."""
 TRIES = 3
 """Ticks in a row in which no provider's receipts fit a block, until its payments are recorded and held: either all
 nodes are wrong, or this program is about how the chain hashes them. An operator decides which."""
@@ -37,6 +35,8 @@ class _Proven:
     block: ProvenBlock
     transfers: frozenset[TransferIdentity]
     """All that are wanted of it."""
+    proofs: Proofs
+    """Those that are made already."""
 
 
 class Prover:
@@ -46,6 +46,12 @@ class Prover:
         self._chain = chain
         self._pool = pool
         self._misfits: Counter[BlockHash] = Counter()
+        self._ahead = None if chain.proof is None else Ahead(pool=pool, profile=chain.proof)
+
+    @property
+    def ahead(self) -> Ahead | None:
+        """Where blocks are proven before they are final; `None` without a profile."""
+        return self._ahead
 
     async def evidence(self, read: SpanRead, query: LogQuery, sources: tuple[str, ...]) -> Evidence:
         """What each transfer of the reading rests on. Two calls a block that holds money.
@@ -58,9 +64,9 @@ class Prover:
             by_block[transfer.block_hash].append(transfer)
         found: dict[TransferIdentity, PaymentEvidence] = {}
         profile = self._chain.proof
-        to_prove = [] if profile is None else [h for h, held in by_block.items() if any(map(_moves_money, held))]
+        to_prove = [] if profile is None else [h for h, held in by_block.items() if any(map(moves_money, held))]
         proven: dict[BlockHash, _Proven | str] = {}
-        for some in _batched(to_prove):
+        for some in in_parallel(to_prove):
             assert profile is not None, "nothing is to be proven without one"
             asking = [self._proven(h, by_block[h], query, profile) for h in some]
             # all are waited for: what goes on behind a tick that failed, the next tick would ask again beside it
@@ -77,7 +83,7 @@ class Prover:
                     evidence = dict.fromkeys((t.identity for t in held), unproven)
                 case whole:
                     self._check_whole(whole, read.blocks[block_hash], held, query, sources)
-                    evidence = await _evidence(whole.block, held, sources)
+                    evidence = await _evidence(whole, held, sources)
             found |= evidence
         return found
 
@@ -87,15 +93,18 @@ class Prover:
         """The block, or why nobody can prove anything in it."""
         read = {t.identity for t in held}
 
-        async def question(reader: ChainReader) -> _Proven:
-            block, receipts = await reader.proof_material(block_hash)
-            await asyncio.sleep(0)  # decoding megabytes was one turn of the loop, hashing them is another
-            proven = prove_block(block, receipts, block_hash=block_hash, profile=profile)
-            await asyncio.sleep(0)
-            transfers = proven.transfers(self._chain.chain_id, query)
+        def fitting(block: ProvenBlock, proofs: Proofs = NOTHING) -> _Proven:
+            transfers = block.transfers(self._chain.chain_id, query)
             _check_names(transfers, read, block_hash)
-            return _Proven(proven, transfers)
+            return _Proven(block, transfers, proofs)
 
+        async def question(reader: ChainReader) -> _Proven:
+            return fitting(await proven_block(reader, block_hash, profile))
+
+        kept = None if self._ahead is None else self._ahead.take(block_hash)
+        if kept is not None:
+            with suppress(NodeInconsistent):
+                return fitting(kept.block, kept.proofs)
         try:
             (answer,) = await self._pool.ask(question)
         except (MethodUnsupported, Unprovable) as error:
@@ -107,6 +116,8 @@ class Prover:
             del self._misfits[block_hash]
             return str(error)
         self._misfits.pop(block_hash, None)
+        if self._ahead is not None:
+            self._ahead.succeeded()
         return answer.value
 
     def _check_whole(
@@ -173,26 +184,13 @@ def _unnamed(identity: TransferIdentity) -> tuple[object, ...]:
 
 
 async def _evidence(
-    block: ProvenBlock, held: Sequence[Transfer], sources: tuple[str, ...]
+    whole: _Proven, held: Sequence[Transfer], sources: tuple[str, ...]
 ) -> dict[TransferIdentity, PaymentEvidence]:
-    found: dict[TransferIdentity, PaymentEvidence] = {}
-    for at in range(0, len(held), PAYMENTS_A_TURN):
-        await asyncio.sleep(0)
-        found |= {t.identity: _evidence_of(block, t, sources) for t in held[at : at + PAYMENTS_A_TURN]}
-    return found
+    proofs = await proofs_of(whole.block, held, whole.proofs)
+    return {identity: _evidence_of(proof, sources) for (identity, _), proof in proofs.items()}
 
 
-def _evidence_of(block: ProvenBlock, transfer: Transfer, sources: tuple[str, ...]) -> PaymentEvidence:
-    try:
-        return PaymentEvidence(sources=sources, proof=to_json(block.prove(transfer)))
-    except ProofFailed as error:
-        # of a transaction that the node appended: no trie holds its receipt
-        return PaymentEvidence(sources=sources, failure=str(error))
-
-
-def _moves_money(transfer: Transfer) -> bool:
-    return transfer.identity.amount > 0
-
-
-def _batched(hashes: Sequence[BlockHash]) -> list[Sequence[BlockHash]]:
-    return [hashes[at : at + PARALLEL_PROOFS] for at in range(0, len(hashes), PARALLEL_PROOFS)]
+def _evidence_of(proof: Json | ProofFailed, sources: tuple[str, ...]) -> PaymentEvidence:
+    if isinstance(proof, ProofFailed):
+        return PaymentEvidence(sources=sources, failure=str(proof))
+    return PaymentEvidence(sources=sources, proof=proof)

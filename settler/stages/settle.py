@@ -35,6 +35,7 @@ from settler.stages.effects import Reporter
 from settler.stages.examining import Examiner
 from settler.stages.halt import halt_chain
 from settler.stages.looking import AskOn, Final, Look, Replaced, look, weigh
+from settler.stages.omissions import Omissions
 from settler.stages.progress import Progress
 from settler.stages.setup import ChainSetup, Judgement
 from settler.stages.side_by_side import gathered, gists, next_spans, read_all
@@ -47,12 +48,6 @@ from settler.storage.watched import WatchedAddresses
 VIOLATION_SIGHTINGS = 3
 """Ticks in a row in which a quorum must show another block at the settled height before the chain is halted: nodes on a
 fork of their own come back, a finality violation stays."""
-OMISSION_SIGHTINGS = 3
-"""Readings in a row that must leave out a payment the first reading saw, in a block that is still in the chain, before
-it is orphaned: a node whose logs lag its blocks catches up, a payment somebody invented never comes.
-"""
-PROBE_BATCH = 50
-"""Headers asked at once when payments were left out."""
 KEEP_SETTLED_BLOCKS = 4_096
 """Heights below the settled one whose headers are still held, to find where a finality violation began."""
 
@@ -88,6 +83,10 @@ class _Held:
         return [*self.within, *above]
 
 
+class _Unchecked(chains.CursorMoved):
+    """A payment is left out, and nobody looked whether its block is still there; or it was seen since somebody did."""
+
+
 class Settle:
     """One chain's second reading. `tick` may be killed anywhere: facts and cursor are one transaction."""
 
@@ -112,7 +111,7 @@ class Settle:
         self._examiner = Examiner(chain=chain, pool=pool, db=db, clock=clock)
         self._final_seen_at = clock.monotonic()
         self._sightings = 0
-        self._omissions = 0
+        self._omissions = Omissions(pool)
         self._looks: dict[str, Look] = {}
         """What providers showed, until it is enough. Forgotten whenever anything goes wrong."""
         self._final: BlockNumber | None = None
@@ -144,8 +143,12 @@ class Settle:
         if reading is None and final is not None and final > state.settled.number:
             reading = await self._begun(state, final)
         if reading is not None:
-            return await self._read(state, reading, is_awaited=is_awaited)
-        return await self._look(state, looks, is_awaited=is_awaited)
+            progress = await self._read(state, reading, is_awaited=is_awaited)
+        else:
+            progress = await self._look(state, looks, is_awaited=is_awaited)
+        if is_awaited and not progress.has_more and progress.chain is not None:
+            await self._examiner.prepare(progress.chain)
+        return progress
 
     # -- the final height ------------------------------------------------------------------------------------------
 
@@ -263,9 +266,14 @@ class Settle:
         facts |= {"transfers": 0, "final": 0, "settled": 0}
         async with self._reading_ahead(state, reading, believed.value[-1].end):
             for read in gathered(believed.value):
-                checked = await self._check_omissions(state, read)
                 proofs = await self._examiner.evidence(read, reading.query, believed.sources)
-                state = await self._commit(state, read, proofs, checked, facts)
+                try:
+                    state = await self._commit(state, read, proofs, frozenset(), facts)
+                except _Unchecked:
+                    async with self._db.read() as conn:
+                        held = await transfers.undecided_in(conn, state.chain_id, read.span)
+                    checked = await self._omissions.check(filter(self._reads, held), read)
+                    state = await self._commit(state, read, proofs, checked, facts)
         return Progress(has_more=reading.spans[-1].last < reading.final, chain=state, facts=facts)
 
     @asynccontextmanager
@@ -291,31 +299,6 @@ class Settle:
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)
 
-    async def _check_omissions(self, state: ChainState, read: SpanRead) -> frozenset[TransferId]:
-        """Whether payments the first reading saw are left out although their blocks are still in the chain: a block
-        never loses a log. Raises `NodeInconsistent` until several readings running left some out.
-
-        Returns the payments it looked at.
-        """
-        async with self._db.read() as conn:
-            held = [t for t in await transfers.undecided_in(conn, state.chain_id, read.span) if self._reads(t)]
-        seen = {t.identity for t in read.transfers}
-        missing = {t.block_number: t.block_hash for t in held if t.identity not in seen}
-        checked = frozenset(t.id for t in held)
-        if not missing:
-            return checked
-        shown = await self._pool.headers(sorted(missing)[:PROBE_BATCH])
-        standing = [b.number for b in shown if b is not None and b.hash == missing[b.number]]
-        if not standing:
-            return checked
-        self._omissions += 1
-        if self._omissions < OMISSION_SIGHTINGS:
-            raise NodeInconsistent(
-                f"payments seen before are left out, of blocks that are still there: {standing} "
-                f"(seen {self._omissions} of {OMISSION_SIGHTINGS} times before they are given up)"
-            )
-        return checked
-
     def _reads(self, held: TransferRecord) -> bool:
         """Whether the chain's logs are asked for its token: one that is configured no more is left as it was."""
         return held.identity.token in self._chain.token_addresses
@@ -337,7 +320,7 @@ class Settle:
     ) -> ChainState:
         """One transaction: cursor, transfers, their evidence, invoices, settlements, ledger, events.
 
-        `checked`: payments of the first reading that may be orphaned. Raises `CursorMoved` if it saw others since.
+        `checked`: payments of the first reading that may be orphaned. Raises `_Unchecked` if the reading lacks others.
         """
         now = self._clock.now()
         end = read.end
@@ -360,7 +343,7 @@ class Settle:
             held = await self._held(conn, read)
             shown = {t.identity for t in read.transfers}
             if any(t.id not in checked and t.identity not in shown for t in held.undecided(read)):
-                raise chains.CursorMoved("the first reading saw a payment that this one lacks, while it was checked")
+                raise _Unchecked("the first reading saw a payment that this one lacks, and that was not checked")
             final_early = [t for t in held.undecided(read) if t.is_final]
             early = await take_back(conn, final_early, read, now=now)
             if final_early:
@@ -380,7 +363,7 @@ class Settle:
             await chains.hold_blocks(conn, state.chain_id, [*read.blocks.values(), end])
             await chains.drop_blocks(conn, state.chain_id, below=end.number - KEEP_SETTLED_BLOCKS)
         recorded, assessed = decided.recorded, decided.assessed
-        self._omissions = 0
+        self._omissions.forget()
         self._reporter.reversed(early.reversed_count)
         self._reporter.recorded(recorded, now)
         self._reporter.assessed(assessed, self._clock.monotonic() - self._final_seen_at)

@@ -1,8 +1,9 @@
 """Lets go of what has served: answers kept for repeated requests, amounts whose reservation ended, the log of old
-webhook attempts, secrets that sign no more, and sessions that are over."""
+webhook attempts, secrets that sign no more, sessions that are over, and memory that is held free."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 
 from settler.clock import Clock
@@ -20,11 +21,14 @@ BATCH = 1_000
 class Tidy:
     """One a process; several do no harm."""
 
-    def __init__(self, *, db: Database, clock: Clock) -> None:
+    def __init__(self, *, db: Database, clock: Clock, give_back: Callable[[], None]) -> None:
+        """`give_back`: the process's own memory, to the system."""
         self._db = db
         self._clock = clock
+        self._give_back = give_back
 
     async def tick(self) -> Progress:
+        self._give_back()
         now = self._clock.now()
         async with self._db.write() as conn:
             answers = await idempotency.prune(conn, now - KEEP_ANSWERS, limit=BATCH)

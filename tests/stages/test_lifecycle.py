@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import cast
@@ -14,8 +14,9 @@ from chains.errors import BlockNotFound, ChainError, NodeInconsistent, Transient
 from chains.model import BlockHash, BlockNumber, BlockRef, BlockSpan, ChainId, LogQuery, SpanRead, Tag
 from chains.simulated import SimFaults, SimulatedReader
 from settler.domain.finality import ByTag
-from settler.domain.invoices import Allocation, Invoice, TransferStatus, UnmatchedReason
+from settler.domain.invoices import Allocation, Invoice, TransferRecord, TransferStatus, UnmatchedReason
 from settler.domain.settlement import InvoicePolicy, LatePolicy
+from settler.stages import omissions
 from settler.stages.looking import TagUnusable
 from settler.stages.opening import open_chain
 from settler.storage import holds, schema
@@ -526,8 +527,6 @@ async def test_second_reading_leaves_out_what_the_first_saw__is_asked_again(db: 
 async def test_first_reading_sees_a_payment_while_the_second_decides_without_it__is_read_again(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Found by reading: what was detected is looked up once before the commit, to ask whether it was left out, and once
-    in it, to orphan what is missing; a payment recorded in between was orphaned at the first sighting."""
     world = await World.on(db)
     invoice = await world.invoice()
     world.pay(invoice)
@@ -543,11 +542,43 @@ async def test_first_reading_sees_a_payment_while_the_second_decides_without_it_
     monkeypatch.setattr(settle._examiner, "evidence", slow)
     world.it.reader.faults = SimFaults(empty_logs_rate=1.0)
     await settle.tick()
-    with pytest.raises(CursorMoved):
+    with pytest.raises(NodeInconsistent, match="seen 1 of 3 times"):
         await settle.tick()
     assert [t.status for t in await world.transfers()] == [TransferStatus.DETECTED]
     await world.settle()
     assert await world.status(invoice) == "settled"
+    assert "payment.orphaned" not in await world.events()
+
+
+async def test_first_reading_sees_a_payment_while_others_that_are_left_out_are_checked__is_read_again(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by reading: what was detected is looked up once to ask whether it was left out, and once more in the
+    transaction that orphans what is missing; a payment recorded in between was orphaned at the first sighting."""
+    monkeypatch.setattr(omissions, "SIGHTINGS", 1)
+    world = await World.on(db)
+    early, late = await world.invoice(), await world.invoice()
+    world.pay(early)
+    world.mine()
+    await world.watch()
+    world.pay(late)
+    world.mine(4)
+    settle, check = world.it.settle, world.it.settle._omissions.check
+
+    async def slow(held: Iterable[TransferRecord], read: SpanRead) -> object:
+        checked = await check(held, read)
+        world.it.reader.faults = SimFaults()
+        await world.watch()
+        return checked
+
+    monkeypatch.setattr(settle._omissions, "check", slow)
+    world.it.reader.faults = SimFaults(empty_logs_rate=1.0)
+    await settle.tick()
+    with pytest.raises(CursorMoved):
+        await settle.tick()
+    assert [t.status for t in await world.transfers()] == [TransferStatus.DETECTED] * 2
+    await world.settle()
+    assert [await world.status(invoice) for invoice in (early, late)] == ["settled"] * 2
     assert "payment.orphaned" not in await world.events()
 
 

@@ -48,8 +48,8 @@ from settler.domain.invariants import Violation
 from settler.domain.invoices import Invoice, Match
 from settler.domain.settlement import InvoicePolicy
 from settler.stages.invariants import check
+from settler.stages.omissions import SIGHTINGS as OMISSION_SIGHTINGS
 from settler.stages.progress import Progress
-from settler.stages.settle import OMISSION_SIGHTINGS
 from settler.storage import schema
 from settler.storage.chains import CursorMoved
 from settler.storage.engine import Database

@@ -41,7 +41,7 @@ async def test_tick__old_attempts__are_forgotten_in_bounded_pieces(
     monkeypatch.setattr(tidy, "BATCH", 2)
     second = timedelta(seconds=1)
     await _attempted(db, *[KEEP_ATTEMPTS + second] * 3, KEEP_ATTEMPTS, timedelta(0))
-    stage = Tidy(db=db, clock=FakeClock(NOW))
+    stage = Tidy(db=db, clock=FakeClock(NOW), give_back=lambda: None)
     ticks = [await stage.tick() for _ in range(2)]
     assert [(tick.has_more, tick.facts["attempts"]) for tick in ticks] == [(True, 2), (False, 1)]
     assert await _left(db) == [timedelta(0), KEEP_ATTEMPTS]
@@ -54,7 +54,7 @@ async def test_tick__sessions_that_are_over__are_forgotten(db: Database) -> None
         )
         for nonce, age in (("old", ops_sessions.KEPT + timedelta(seconds=1)), ("young", ops_sessions.KEPT)):
             await ops_sessions.begin(conn, nonce, key_id=key.id, now=NOW - age)
-    assert (await Tidy(db=db, clock=FakeClock(NOW)).tick()).facts["sessions"] == 1
+    assert (await Tidy(db=db, clock=FakeClock(NOW), give_back=lambda: None).tick()).facts["sessions"] == 1
     async with db.read() as conn:
         assert [await ops_sessions.is_open(conn, n, key_id=key.id) for n in ("old", "young")] == [False, True]
 
@@ -63,7 +63,7 @@ async def test_tick__secret_whose_overlap_ended__is_deleted(db: Database) -> Non
     until = NOW + timedelta(hours=1)
     await added(db, an_endpoint(previous_secret=OLD_SECRET, previous_secret_until=until))
     clock = FakeClock(NOW)
-    stage = Tidy(db=db, clock=clock)
+    stage = Tidy(db=db, clock=clock, give_back=lambda: None)
     assert (await stage.tick()).facts["secrets"] == 0
     clock.advance(3600)
     assert (await stage.tick()).facts["secrets"] == 1
