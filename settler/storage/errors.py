@@ -20,3 +20,7 @@ class StorageUnavailable(StorageError):
 
     At the end of a block it leaves unknown whether that block was committed: every tick may be repeated.
     """
+
+
+class StorageBusy(StorageUnavailable):
+    """PostgreSQL: others hold the lock that was asked for, or wait for ours. Nothing was committed."""

@@ -10,7 +10,7 @@ import psycopg
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from settler.storage.errors import StorageUnavailable
+from settler.storage.errors import StorageBusy, StorageUnavailable
 
 _SQLITE_TRANSIENT = frozenset(
     {
@@ -30,6 +30,8 @@ _POSTGRES_TRANSIENT_CLASSES = ("08", "40", "53", "57", "58")
 https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 _POSTGRES_TRANSIENT = frozenset({"55P03", "25P03", "25P04"})
 """Lock not to be had, idle and transaction time-outs."""
+_POSTGRES_BUSY = frozenset({"40P01", "55P03"})
+"""Deadlock, lock not to be had."""
 _POSTGRES_READ_ONLY = frozenset({"25006", "0A000"})
 """A standby before it is promoted: it refuses a write, or already a transaction that may write ("cannot set transaction
 read-write mode during recovery", a feature not supported); in a transaction of ours that may not write, a bug."""
@@ -44,7 +46,7 @@ def unavailable_as_such(*, may_write: bool) -> Iterator[None]:
         raise
     except DBAPIError as error:
         if is_transient(error, may_write=may_write):
-            raise StorageUnavailable(str(error.orig)) from error
+            raise (StorageBusy if _is_busy(error) else StorageUnavailable)(str(error.orig)) from error
         raise
     except PoolTimeoutError as error:
         raise StorageUnavailable(str(error)) from error
@@ -69,3 +71,8 @@ def is_transient(error: DBAPIError, *, may_write: bool) -> bool:
             return may_write
         return cause.sqlstate[:2] in _POSTGRES_TRANSIENT_CLASSES or cause.sqlstate in _POSTGRES_TRANSIENT
     return False
+
+
+def _is_busy(error: DBAPIError) -> bool:
+    cause = error.driver_exception
+    return isinstance(cause, psycopg.Error) and cause.sqlstate in _POSTGRES_BUSY

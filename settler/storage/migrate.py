@@ -1,7 +1,8 @@
 """Brings the tables to the state this release needs, and says whether they are in it.
 
 All pending revisions are one transaction, on SQLite too: a migration that fails or is killed leaves nothing
-behind. Two processes that migrate at once queue; the second finds nothing to do.
+behind. Two processes that migrate at once queue; the second finds nothing to do. Workers of the release before go on
+meanwhile: on PostgreSQL a migration gives way to them and begins anew.
 """
 
 from __future__ import annotations
@@ -15,15 +16,22 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from settler.storage.engine import Database
-from settler.storage.errors import SchemaTooNew
+from settler.storage.errors import SchemaTooNew, StorageBusy
 
 _SCRIPTS = Path(__file__).parent / "migrations"
 _LOCK_KEY = 0x736574746C6572
 """`settler` in ASCII: the PostgreSQL advisory lock that lets one migration run at a time."""
 _LOCK_WAIT_S = 60
-"""How long a migration waits for another, or for a table in use, before it gives up."""
+"""How long a migration waits for another before it gives up; likewise for tables in use."""
+_TABLE_WAIT_MS = 900
+"""PostgreSQL: how long it waits for a table in use. Whoever comes to the table after it waits behind it, and workers
+lock tables in another order: it lets go of all it has before PostgreSQL looks for a deadlock (after a second) and ends
+one of the two, which need not be the migration.
+"""
+_PAUSE_S = wait_random_exponential(multiplier=0.2, max=3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +80,15 @@ async def upgrade(url: str) -> None:
 async def upgrade_open(db: Database) -> None:
     """Migrates the database to this release's revision; does nothing if it is there already.
 
-    Raises `SchemaTooNew` if a newer release made it, `StorageUnavailable` if it does not answer in time.
+    Raises `SchemaTooNew` if a newer release made it, `StorageUnavailable` if it does not answer in time, `StorageBusy`
+    if others use the tables without a pause for a minute.
     """
-    async with db.write() as conn:
-        await conn.run_sync(_upgrade)
+    async for attempt in AsyncRetrying(
+        stop=stop_after_delay(_LOCK_WAIT_S), wait=_PAUSE_S, retry=retry_if_exception_type(StorageBusy), reraise=True
+    ):
+        with attempt:
+            async with db.write() as conn:
+                await conn.run_sync(_upgrade)
 
 
 async def state(db: Database) -> SchemaState:
@@ -101,10 +114,13 @@ def _upgrade(conn: Connection) -> None:
 
 
 def _queue_on_postgresql(conn: Connection) -> None:
-    """One migration at a time, however long it takes. On SQLite the transaction has the write lock."""
+    """One migration at a time, however long it takes, and no long wait for a table. On SQLite the transaction has the
+    write lock.
+    """
     conn.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_WAIT_S}s'"))
     conn.execute(text("SET LOCAL statement_timeout = 0"))
     conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
+    conn.execute(text(f"SET LOCAL lock_timeout = '{_TABLE_WAIT_MS}ms'"))
 
 
 def _state(conn: Connection) -> SchemaState:

@@ -15,10 +15,12 @@ from sqlalchemy.exc import IntegrityError
 
 from settler.storage import migrate, schema
 from settler.storage.engine import Database
-from settler.storage.errors import SchemaTooNew
+from settler.storage.errors import SchemaTooNew, StorageBusy
 from settler.storage.types import UtcDateTime
 from settler.storage.watched import WatchedAddresses
+from tests.ha import next_release
 from tests.storage import samples
+from tests.support.daemon import until
 from tests.support.db import BOTH
 
 HEAD = "0003"
@@ -133,6 +135,47 @@ async def test_upgrade__several_at_once_and_again__makes_it_once(empty_db_url: s
     db = await Database.open(empty_db_url)
     try:
         assert await migrate.state(db) == migrate.Current(revision=HEAD)
+    finally:
+        await db.dispose()
+
+
+@pytest.mark.postgres
+async def test_upgrade__tables_in_use_in_another_order__gives_way_and_begins_anew(
+    postgres_db_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The migration has `invoices` and asks for `transfers`; a worker has these and asks for those."""
+    monkeypatch.setattr(migrate, "_SCRIPTS", next_release.scripts(tmp_path / "next"))
+    db = await Database.open(postgres_db_url)
+    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'transfers'::regclass")
+    try:
+        async with db.write() as worker:
+            await worker.execute(text("SELECT 1 FROM transfers FOR UPDATE"))
+            migrating = asyncio.create_task(migrate.upgrade(postgres_db_url))
+
+            async def waiters() -> int:
+                return int((await worker.execute(waiting)).scalar_one())
+
+            await until(waiters, lambda count: count == 1, what="the migration to wait for a table", every_s=0.02)
+            assert (await worker.execute(text("SELECT count(*) FROM invoices"))).scalar_one() == 0
+        await migrating
+        assert await migrate.state(db) == migrate.Current(revision="next")
+    finally:
+        await db.dispose()
+
+
+@pytest.mark.postgres
+async def test_upgrade__tables_in_use_for_long__gives_up_and_leaves_nothing(
+    postgres_db_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrate, "_SCRIPTS", next_release.scripts(tmp_path / "next"))
+    monkeypatch.setattr(migrate, "_LOCK_WAIT_S", 2)
+    db = await Database.open(postgres_db_url)
+    try:
+        async with db.write() as worker:
+            await worker.execute(text("SELECT 1 FROM transfers FOR UPDATE"))
+            with pytest.raises(StorageBusy, match="lock timeout"):
+                await migrate.upgrade(postgres_db_url)
+        assert await migrate.state(db) == migrate.Behind(revision=HEAD, head="next")
     finally:
         await db.dispose()
 
