@@ -21,8 +21,8 @@ from settler.bench.anvil_chain import FINALITY_BLOCKS, configured
 from settler.bench.companions import START_S, Companion, companion
 from settler.bench.measuring import Meter, Report, percentile
 from settler.bench.payers import BLOCK_S, WAIT_S, Load, Seen
-from settler.runtime.collecting import collect_seldom
 from settler.runtime.embedded import embedded
+from settler.runtime.memory import keep_steady
 
 POLL_S = 0.25
 PROVIDERS, QUORUM, PROOF = 3, 2, "receipts"
@@ -63,7 +63,7 @@ async def latencies(
 
     Raises `CompanionFailed`, and what the daemon raises before it runs.
     """
-    collect_seldom()  # as the daemon's own process does
+    keep_steady()  # as the daemon's own process does
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="settler-bench-") as folder:
         url = database or f"sqlite:///{Path(folder) / 'settler.db'}"

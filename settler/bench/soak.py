@@ -24,6 +24,7 @@ from settler.bench.companions import companion
 from settler.bench.customers import BLOCK_S, DRAIN_S, Order, Sales
 from settler.bench.measuring import MIB, Unmeasurable
 from settler.runtime.embedded import embedded
+from settler.runtime.memory import keep_steady
 
 WARM_UP = 1 / 3
 """Share of the samples that are not measured: caches fill, pools grow to their size."""
@@ -88,6 +89,7 @@ async def soak(
     """
     if not (_PROC / "statm").exists():
         raise Unmeasurable("memory and open files are read from /proc, which is not there")
+    keep_steady()  # as the daemon's own process does
     order = Order(rate=rate, seconds=seconds, anvil=anvil)
     with tempfile.TemporaryDirectory(prefix="settler-soak-") as folder:
         url = database or f"sqlite:///{Path(folder) / 'settler.db'}"

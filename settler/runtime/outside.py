@@ -10,7 +10,7 @@ from typing import Protocol
 
 from chains.post import HttpSession
 from settler.clock import Clock, SystemClock
-from settler.runtime.collecting import give_back
+from settler.runtime.memory import give_back
 from settler.storage.engine import Database
 from settler.webhook.send import HttpSender, WebhookSender
 

@@ -24,9 +24,9 @@ from settler.logs import get_logger
 from settler.metrics import Metrics
 from settler.runtime.building import chain_parts, leading_of, process_loops, serve_api
 from settler.runtime.chain_tasks import ChainParts, run_led
-from settler.runtime.collecting import collect_seldom
 from settler.runtime.leading import Leading
 from settler.runtime.loop import run as run_loop
+from settler.runtime.memory import keep_steady
 from settler.runtime.outside import ClosableSender, Outside
 from settler.runtime.process import Drain, Process
 from settler.runtime.telemetry import tracing
@@ -56,7 +56,7 @@ def run_daemon(settings: Settings, *, shadow: bool = False) -> int:
     uvloop where it is installed. Raises `SchemaMismatch`, `StorageUnavailable`, `OSError` (the port) before
     anything runs.
     """
-    collect_seldom()
+    keep_steady()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(daemon(settings, shadow=shadow))
 

@@ -68,7 +68,10 @@ def sqlite_engines(url: SqliteUrl, pool_size: int) -> tuple[AsyncEngine, AsyncEn
     writer = _sqlite_engine(str(url.path), pool_size=1, max_overflow=0, pool_timeout=POOL_WAIT_S)
     event.listen(writer.sync_engine, "connect", _keep_pages)
     event.listen(writer.sync_engine, "begin", _begin_immediate)
-    reader = _sqlite_engine(str(url.path), pool_size=pool_size, max_overflow=0, pool_timeout=POOL_WAIT_S)
+    # last in, first out: those that are not needed stay small
+    reader = _sqlite_engine(
+        str(url.path), pool_size=pool_size, max_overflow=0, pool_timeout=POOL_WAIT_S, pool_use_lifo=True
+    )
     event.listen(reader.sync_engine, "connect", _refuse_writes)
     event.listen(reader.sync_engine, "begin", _begin_deferred)
     return writer, reader

@@ -10,35 +10,48 @@ from __future__ import annotations
 import ctypes
 import functools
 import gc
-from collections.abc import Callable
+from typing import Final
 
-ALLOCATED = 50_000
+ALLOCATED: Final = 50_000
 """Containers that came and stayed until the young ones are looked through: some 10 MB, and more than settling a few
 hundred payments makes. Python's own: 700.
 """
-OLDER = 10
+OLDER: Final = 10
 """So many times that until the next older ones are."""
+KIB: Final = 1024
+HEAPS: Final = {-8: 2, -3: 256 * KIB, -1: 1024 * KIB}
+"""glibc's `mallopt`, by number (malloc.h). M_ARENA_MAX: heaps at most, in place of one a thread, each as large as its
+largest statement was; SQLite's connections alone are eleven threads. M_MMAP_THRESHOLD: from that size on memory
+comes from the system and goes back to it; glibc's own rises to 32 MiB with what is freed, and then great lists leave
+holes in the heaps. M_TRIM_THRESHOLD: what may stay free at a heap's end.
+"""
 
 
-def collect_seldom() -> None:
-    """For this process from now on. What was imported so far is never looked through again."""
+def keep_steady() -> None:
+    """For this process from now on; to be called before it starts threads. What was imported so far is never looked
+    through for garbage again.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(ALLOCATED, OLDER, OLDER)
+    if (libc := _glibc()) is not None:
+        for parameter, value in HEAPS.items():
+            libc.mallopt(parameter, value)
 
 
 def give_back() -> None:
     """Gives the system what the C library's heaps hold free between what is in use: a thread of SQLite's grows its heap
     with each large statement and keeps it. A few ms; nothing where the C library is another than glibc.
     """
-    trim = _malloc_trim()
-    if trim is not None:
-        trim(0)
+    if (libc := _glibc()) is not None:
+        libc.malloc_trim(0)
 
 
 @functools.cache
-def _malloc_trim() -> Callable[[int], int] | None:
+def _glibc() -> ctypes.CDLL | None:
     try:
-        return ctypes.CDLL(None).malloc_trim
+        libc = ctypes.CDLL(None)
+        _ = (libc.malloc_trim, libc.mallopt, libc.gnu_get_libc_version)
     except (AttributeError, OSError, TypeError):
         return None
+    return libc
