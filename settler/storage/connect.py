@@ -14,6 +14,7 @@ from sqlalchemy import URL, Connection, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import StaticPool
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
 from settler.storage.errors import InvalidDatabaseUrl, StorageUnavailable
 from settler.storage.jsontext import from_text, to_text
@@ -49,9 +50,12 @@ keep SQLite's bound, since there may be ten.
 POSTGRES_BOUND_WAITS = f"""SELECT set_config('statement_timeout', '{STATEMENT_TIMEOUT_S:.0f}s', true),
 set_config('lock_timeout', '{LOCK_TIMEOUT_S:.0f}s', true),
 set_config('idle_in_transaction_session_timeout', '{IDLE_IN_TRANSACTION_TIMEOUT_S:.0f}s', true)"""
+SQLITE_WAL = "PRAGMA journal_mode = WAL"
+"""Readers and the writer do not wait for each other."""
+_MODE_PAUSE_S = wait_random(0.01, 0.1)
 SQLITE_PRAGMAS = (
     f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}",  # first: the next one may meet another process
-    "PRAGMA journal_mode = WAL",  # readers and the writer do not wait for each other
+    SQLITE_WAL,
     "PRAGMA synchronous = FULL",  # a commit survives power loss; money needs it
     "PRAGMA foreign_keys = ON",  # off unless asked for, at each connection
     "PRAGMA recursive_triggers = ON",  # else INSERT OR REPLACE deletes past the append-only triggers
@@ -78,15 +82,26 @@ def sqlite_engines(url: SqliteUrl, pool_size: int) -> tuple[AsyncEngine, AsyncEn
 
 
 def _prepare_file(path: Path) -> None:
-    """Makes the file if there is none, for the owner only (it will hold secrets); checks that SQLite can read it."""
+    """Makes the file if there is none, for the owner only (it will hold secrets); checks that SQLite can read it.
+
+    Of two that make a file WAL at once one is refused without a wait, whatever the busy time-out: it tries again. From
+    then on the file is, and no connection has to make it so.
+    """
+    waiting = Retrying(
+        stop=stop_after_delay(BUSY_TIMEOUT_S), wait=_MODE_PAUSE_S, retry=retry_if_exception(_is_busy), reraise=True
+    )
     try:
         path.touch(mode=0o600)
         with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as connection:
-            connection.execute("PRAGMA schema_version")
+            waiting(connection.execute, SQLITE_WAL)
     except (OSError, sqlite3.OperationalError) as error:
         raise StorageUnavailable(f"the database file {path} cannot be opened: {error}") from error
     except sqlite3.DatabaseError as error:
         raise InvalidDatabaseUrl(f"{path} is not a SQLite database: {error}") from error
+
+
+def _is_busy(error: BaseException) -> bool:
+    return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def _sqlite_engine(path: str | None, **kwargs: Any) -> AsyncEngine:

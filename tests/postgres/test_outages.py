@@ -139,7 +139,7 @@ async def test_deadlock__one_is_unavailable_the_other_commits(postgres_db: Datab
             await conn.execute(update(chains).where(chains.c.chain_id == second).values(head_number=1))
 
     outcomes = await asyncio.gather(lock(1, 2), lock(2, 1), return_exceptions=True)
-    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["NoneType", "StorageUnavailable"]
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["NoneType", "StorageBusy"]
 
 
 @pytest.mark.parametrize(

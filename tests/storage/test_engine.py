@@ -6,6 +6,8 @@ import asyncio
 import sqlite3
 import stat
 import sys
+import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -279,6 +281,18 @@ async def test_sqlite__file_is_no_database__is_an_invalid_url(tmp_path: Path) ->
     path.write_bytes(b"Dear diary, " * 100)
     with pytest.raises(InvalidDatabaseUrl, match=r"settler\.db is not a SQLite database"):
         await Database.open(f"sqlite:///{path}")
+
+
+async def test_sqlite__another_process_is_making_the_file__waits_for_it(tmp_path: Path) -> None:
+    """SQLite refuses at once to make a file WAL that another writes to, whatever the busy time-out."""
+    path = tmp_path / "settler.db"
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        ending = threading.Timer(0.3, other.execute, ["COMMIT"])
+        ending.start()
+        db = await Database.open(f"sqlite:///{path}")
+        ending.join()
+        await db.dispose()
 
 
 async def test_sqlite__file_cannot_be_made__is_unavailable(tmp_path: Path) -> None:
