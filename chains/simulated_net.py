@@ -198,7 +198,7 @@ class _Response:
         self.status = status
         self.headers = sent.headers
         self.content_length = sent.content_length
-        self._chunks = sent.chunks(provider.figures)
+        self._chunks = sent.chunks(provider.figures, is_in_memory=True)
         self._end = sent.end
 
     @property

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum, auto
+from functools import cache
 from typing import Any, Protocol
 
 Json = dict[str, Any]
@@ -106,8 +107,10 @@ class Sent:
             return self.announced_bytes
         return len(self.body) if self.end is End.WHOLE and not self.padding_bytes else None
 
-    def chunks(self, figures: Counter[str]) -> Iterator[bytes]:
-        """The body and its padding, piece by piece; notes how much of the padding was taken."""
+    def chunks(self, figures: Counter[str], *, is_in_memory: bool = False) -> Iterator[bytes]:
+        """The body and its padding, piece by piece; notes how much of the padding was taken. `is_in_memory`: it goes
+        over no wire, and its padding is two pieces, so that a reader that refuses it has not much to copy.
+        """
         if self.body:
             yield self.body
         if not self.padding_bytes:
@@ -115,14 +118,21 @@ class Sent:
         figures["huge answers"] += 1
         taken = 0
         while taken < self.padding_bytes:
-            yield _PADDING
-            taken += len(_PADDING)
+            piece = _unread(self.padding_bytes - taken) if is_in_memory and taken else _PADDING
+            yield piece
+            taken += len(piece)
             figures["longest huge answer"] = max(figures["longest huge answer"], taken)
         figures["huge answers taken whole"] += 1
 
 
 _PADDING = b" " * 2**20
 """Shared: a huge answer costs its receiver memory, not its sender."""
+
+
+@cache
+def _unread(count: int) -> bytes:
+    """Zeros, which take no memory as long as nobody reads them."""
+    return bytes(count)
 
 
 Change = Callable[[Exchange], Awaitable[bool]]

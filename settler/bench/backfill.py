@@ -27,6 +27,7 @@ from settler.bench.floor import floor
 from settler.bench.measuring import Report
 from settler.bench.mined import mined
 from settler.bench.soak import slope
+from settler.runtime.memory import keep_steady
 
 CASES = ("floor", "unpaid", "paid", "quorum")
 """Those of the canned chain."""
@@ -96,6 +97,7 @@ async def backfill(work: Work, on_progress: OnProgress = lambda _done, _said: No
     """A row a stage of the floor and a case. Times are µs an event. Raises `CompanionFailed`, and `AnvilError` where
     anvil is asked for.
     """
+    keep_steady()  # as the daemon's own process does
     with tempfile.TemporaryDirectory(prefix="settler-backfill-") as folder:
         told = _Told(work, Path(folder), on_progress)
         rows = await _canned_rows(work, told)
